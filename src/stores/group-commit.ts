@@ -5,7 +5,9 @@
 import type { CallScope } from "../domain/kernel/scope.ts"
 
 /** The outcome of one item of a group. */
-export type Outcome<R> = { readonly ok: true; readonly value: R } | { readonly ok: false; readonly error: unknown }
+export type Outcome<R> =
+  | { readonly ok: true; readonly value: R }
+  | { readonly ok: false; readonly error: unknown }
 
 /** How groups are formed. */
 export interface GroupCommitOptions<I, R> {

@@ -84,12 +84,16 @@ export function invalidField(field: string, description: string): DomainError {
 
 /** NOT_FOUND for a resource kind (lower case, e.g. `collection`) and the name the caller used. */
 export function notFound(resource: string, name: string): DomainError {
-  return new DomainError("NOT_FOUND", `${resource} "${name}" does not exist`, { metadata: { resource, name } })
+  return new DomainError("NOT_FOUND", `${resource} "${name}" does not exist`, {
+    metadata: { resource, name },
+  })
 }
 
 /** ALREADY_EXISTS for a resource kind and name. */
 export function alreadyExists(resource: string, name: string): DomainError {
-  return new DomainError("ALREADY_EXISTS", `${resource} "${name}" exists already`, { metadata: { resource, name } })
+  return new DomainError("ALREADY_EXISTS", `${resource} "${name}" exists already`, {
+    metadata: { resource, name },
+  })
 }
 
 /** ABORTED: the caller's expectation of a revision did not hold. */

@@ -48,6 +48,9 @@ export interface CallScope {
 const NEVER_ABORTED = new AbortController().signal
 
 /** The scope of the daemon's own work for one tenant, or for all with {@link PLATFORM_TENANT}. */
-export function systemScope(tenant: TenantId = PLATFORM_TENANT, signal: AbortSignal = NEVER_ABORTED): CallScope {
+export function systemScope(
+  tenant: TenantId = PLATFORM_TENANT,
+  signal: AbortSignal = NEVER_ABORTED,
+): CallScope {
   return { tenant, actor: "system", signal, deadlineMs: Number.POSITIVE_INFINITY }
 }

@@ -34,7 +34,10 @@ export interface Database {
   query<R = Record<string, unknown>>(scope: CallScope, statement: Statement): Promise<Rows<R>>
 
   /** Several statements in one transaction without waiting in between; one round trip; all or nothing; results in order. */
-  pipeline(scope: CallScope, statements: readonly Statement[]): Promise<readonly Rows<Record<string, unknown>>[]>
+  pipeline(
+    scope: CallScope,
+    statements: readonly Statement[],
+  ): Promise<readonly Rows<Record<string, unknown>>[]>
 
   /**
    * An interactive transaction (read committed). `work` must not wait for anything but `tx`, for the embedded engine has one
