@@ -32,6 +32,8 @@ export const REASONS = [
   "STORE_AUTH",
   "FAILED_PRECONDITION",
   "MALFORMED_MESSAGE",
+  "WRONG_TYPE",
+  "SCRIPT_FAILED",
 ] as const
 
 /** One of {@link REASONS}. */
