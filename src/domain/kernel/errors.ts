@@ -34,6 +34,8 @@ export const REASONS = [
   "MALFORMED_MESSAGE",
   "WRONG_TYPE",
   "SCRIPT_FAILED",
+  "LEASE_LOST",
+  "LOCK_NOT_HELD",
 ] as const
 
 /** One of {@link REASONS}. */
