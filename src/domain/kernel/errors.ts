@@ -36,6 +36,7 @@ export const REASONS = [
   "SCRIPT_FAILED",
   "LEASE_LOST",
   "LOCK_NOT_HELD",
+  "BUDGET_EXCEEDED",
 ] as const
 
 /** One of {@link REASONS}. */
