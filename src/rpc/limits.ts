@@ -1,0 +1,42 @@
+/** How much a caller may ask of the transport. Bootstrap fills this from the configuration. */
+export interface RpcLimits {
+  /** Largest request or response message in bytes, inclusive. */
+  readonly maxMessageBytes: number
+  /** Concurrent HTTP/2 streams on one connection. */
+  readonly maxStreamsPerConnection: number
+  /** Memory that one HTTP/2 session may hold, in megabytes. */
+  readonly sessionMemoryMb: number
+  /** Open connections over all listeners of the data port. */
+  readonly maxConnections: number
+  /** Unary calls in flight in the whole daemon. */
+  readonly maxInFlight: number
+  /** Unary calls in flight for one tenant. */
+  readonly maxInFlightPerTenant: number
+  /** Open streams and long polls for one tenant. */
+  readonly maxStreamsPerTenant: number
+  /** How deep messages, Structs and lists may nest. */
+  readonly maxDepth: number
+  /** The deadline of a unary call whose client sent none, in milliseconds. */
+  readonly defaultDeadlineMs: number
+  /** The longest deadline of a call that is neither a stream nor long-lived; longer ones are shortened to it. */
+  readonly maxDeadlineMs: number
+  /** RST_STREAM frames one connection may send at once before it is closed, and how many more per second. */
+  readonly resetBurst: number
+  readonly resetRate: number
+}
+
+/** What holds where the configuration says nothing. */
+export const DEFAULT_LIMITS: RpcLimits = {
+  maxMessageBytes: 4 * 1024 * 1024,
+  maxStreamsPerConnection: 1024,
+  sessionMemoryMb: 256,
+  maxConnections: 1024,
+  maxInFlight: 4096,
+  maxInFlightPerTenant: 2048,
+  maxStreamsPerTenant: 512,
+  maxDepth: 64,
+  defaultDeadlineMs: 30_000,
+  maxDeadlineMs: 3_600_000,
+  resetBurst: 20_000,
+  resetRate: 5_000,
+}
