@@ -1,0 +1,117 @@
+/** API keys as credentials of the daemon itself: a token becomes a caller. */
+import { createHash } from "node:crypto"
+import type { Clock } from "../kernel/clock.ts"
+import { DomainError } from "../kernel/errors.ts"
+import { parseTenantId, systemScope, type TenantId } from "../kernel/scope.ts"
+import { parseToken } from "./api-key-token.ts"
+import type { ApiKeyStore, KeyRecord } from "./ports.ts"
+import type { ControlSignals } from "./signals.ts"
+import { judgeToken } from "./verify-api-key.ts"
+
+/** What a good token says about its bearer. */
+export interface AuthenticatedKey {
+  readonly principal: {
+    /** `key:<id>` */
+    readonly id: string
+    /** May act for every tenant. */
+    readonly platform: boolean
+    readonly permissions: ReadonlySet<string>
+  }
+  /** The tenant the key is bound to; undefined for a key of the platform. */
+  readonly tenant: TenantId | undefined
+}
+
+/** Turns tokens into callers. */
+export interface ApiKeyAuthenticator {
+  /** Without a promise where memory has the answer. Throws or rejects with UNAUTHENTICATED, or with the store's failure. */
+  authenticate(token: string): AuthenticatedKey | Promise<AuthenticatedKey>
+  /** Stops listening to changes. */
+  close(): void
+}
+
+/** Bounds of the memory of verified keys. */
+export interface ApiKeyAuthenticatorOptions {
+  /** How long a revocation by another daemon may go unnoticed; 10000 by default. Those made here are seen at once. */
+  readonly ttlMs?: number
+  /** How long a refusal is remembered; 1000 by default. */
+  readonly negativeTtlMs?: number
+  /** Most tokens remembered; 10000 by default. */
+  readonly maxEntries?: number
+}
+
+interface Entry {
+  /** undefined for a token that was refused. */
+  readonly caller: AuthenticatedKey | undefined
+  readonly until: number
+}
+
+/** An authenticator over the key store. Tokens are remembered by their hash, never themselves. */
+export function createApiKeyAuthenticator(
+  deps: { readonly keys: ApiKeyStore; readonly signals: ControlSignals; readonly clock: Clock },
+  options: ApiKeyAuthenticatorOptions = {},
+): ApiKeyAuthenticator {
+  const { ttlMs = 10_000, negativeTtlMs = 1_000, maxEntries = 10_000 } = options
+  const entries = new Map<string, Entry>()
+  // A look-up that was under way while a key changed may be old: it is used once and not remembered.
+  let generation = 0
+  const close = deps.signals.onIdentityChange(() => {
+    generation++
+    entries.clear()
+  })
+
+  function remember(digest: string, entry: Entry): void {
+    const oldest = entries.size >= maxEntries ? entries.keys().next().value : undefined
+    if (oldest !== undefined) entries.delete(oldest)
+    entries.set(digest, entry)
+  }
+
+  async function look(id: string, token: string, digest: string): Promise<AuthenticatedKey> {
+    const asked = generation
+    const record = await deps.keys.find(systemScope(), id)
+    const now = deps.clock.now()
+    const code = judgeToken(record, token, now)
+    const caller = record !== undefined && code === "VALID" ? callerOf(record) : undefined
+    if (asked === generation) {
+      const until = caller === undefined ? now + negativeTtlMs : validUntil(record, now + ttlMs)
+      remember(digest, { caller, until })
+    }
+    return admit(caller)
+  }
+
+  return {
+    authenticate(token) {
+      const id = parseToken(token)
+      if (id === undefined) throw refused()
+      const digest = createHash("sha256").update(token).digest("base64")
+      const known = entries.get(digest)
+      if (known !== undefined && known.until > deps.clock.now()) return admit(known.caller)
+      entries.delete(digest)
+      return look(id, token, digest)
+    },
+    close,
+  }
+}
+
+/** The earliest of `limit` and the times at which the record's verdict may change. */
+function validUntil(record: KeyRecord | undefined, limit: number): number {
+  const times = [record?.key.expireTime, record?.key.previousSecretExpireTime]
+  return times.reduce<number>((until, time) => (time === undefined ? until : Math.min(until, time)), limit)
+}
+
+function callerOf({ key, tenant }: KeyRecord): AuthenticatedKey | undefined {
+  const bound = key.platform ? undefined : parseTenantId(tenant)
+  if (!key.platform && bound === undefined) return undefined
+  return {
+    principal: { id: `key:${key.id}`, platform: key.platform, permissions: new Set(key.permissions) },
+    tenant: bound,
+  }
+}
+
+function admit(caller: AuthenticatedKey | undefined): AuthenticatedKey {
+  if (caller === undefined) throw refused()
+  return caller
+}
+
+function refused(): DomainError {
+  return new DomainError("UNAUTHENTICATED", "the API key is unknown, expired or revoked")
+}

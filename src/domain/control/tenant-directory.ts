@@ -1,0 +1,87 @@
+/** Which tenants there are, answered from memory: every call asks. */
+import type { Clock } from "../kernel/clock.ts"
+import { DomainError, notFound } from "../kernel/errors.ts"
+import { systemScope, type TenantId } from "../kernel/scope.ts"
+import type { TenantStatus } from "./model.ts"
+import type { TenantStore } from "./ports.ts"
+import type { ControlSignals } from "./signals.ts"
+
+/** Asked by the tenant interceptor. Answers without a promise where memory has it. */
+export interface TenantDirectory {
+  /** Whether the tenant exists. */
+  exists(tenant: TenantId): boolean | Promise<boolean>
+  /** Throws (or rejects with) NOT_FOUND for an unknown tenant and FAILED_PRECONDITION for a suspended one. */
+  require(tenant: TenantId): void | Promise<void>
+  /** Stops listening to changes. */
+  close(): void
+}
+
+/** How long what other daemons change may go unnoticed. */
+export interface TenantDirectoryOptions {
+  /** For tenants that exist; 5000 by default. */
+  readonly ttlMs?: number
+  /** For tenants that do not; 1000 by default. */
+  readonly negativeTtlMs?: number
+  /** Most tenants remembered; 10000 by default. */
+  readonly maxEntries?: number
+}
+
+interface Entry {
+  readonly status: TenantStatus | undefined
+  readonly until: number
+}
+
+/** A directory over the tenant store. Changes made in this process are seen at once. */
+export function createTenantDirectory(
+  deps: { readonly tenants: TenantStore; readonly signals: ControlSignals; readonly clock: Clock },
+  options: TenantDirectoryOptions = {},
+): TenantDirectory {
+  const { ttlMs = 5_000, negativeTtlMs = 1_000, maxEntries = 10_000 } = options
+  const entries = new Map<string, Entry>()
+  // An answer that was on its way while something changed may be old: it is used once and not remembered.
+  let generation = 0
+  const close = deps.signals.onIdentityChange(() => {
+    generation++
+    entries.clear()
+  })
+
+  async function look(tenant: TenantId): Promise<TenantStatus | undefined> {
+    const asked = generation
+    const status = await deps.tenants.status(systemScope(), tenant)
+    if (asked === generation) {
+      if (entries.size >= maxEntries) entries.clear()
+      const until = deps.clock.now() + (status === undefined ? negativeTtlMs : ttlMs)
+      entries.set(tenant, { status, until })
+    }
+    return status
+  }
+
+  function status(tenant: TenantId): Entry | undefined {
+    const entry = entries.get(tenant)
+    return entry !== undefined && entry.until > deps.clock.now() ? entry : undefined
+  }
+
+  return {
+    exists(tenant) {
+      const known = status(tenant)
+      return known === undefined
+        ? look(tenant).then((found) => found !== undefined)
+        : known.status !== undefined
+    },
+    require(tenant) {
+      const known = status(tenant)
+      if (known === undefined) return look(tenant).then((found) => refuse(tenant, found))
+      return refuse(tenant, known.status)
+    },
+    close,
+  }
+}
+
+function refuse(tenant: string, status: TenantStatus | undefined): void {
+  if (status === undefined) throw notFound("tenant", tenant)
+  if (status === "SUSPENDED") {
+    throw new DomainError("FAILED_PRECONDITION", `tenant "${tenant}" is suspended`, {
+      metadata: { resource: "tenant", name: tenant, state: status },
+    })
+  }
+}
