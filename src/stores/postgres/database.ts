@@ -25,7 +25,13 @@ export interface Rows<R> {
 export interface Tx {
   /** The scope the transaction runs for. */
   readonly scope: CallScope
+  /**
+   * One round trip. Rejects with the driver's own error when the server refuses the statement, so that `work` can look at it
+   * (isUniqueViolation of ./errors); after that nothing but throwing makes sense, for the transaction cannot go on.
+   */
   query<R = Record<string, unknown>>(statement: Statement): Promise<Rows<R>>
+  /** Several statements in one round trip; results in order. Fails as {@link Tx.query} does. */
+  pipeline(statements: readonly Statement[]): Promise<readonly Rows<Record<string, unknown>>[]>
 }
 
 /** Connections to one PostgreSQL (or PGlite) database. Rejects with DomainError only: see ./errors. */

@@ -1,0 +1,67 @@
+/** What bootstrap gets: a database with its life around it. */
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { Capabilities } from "./capabilities.ts"
+import type { Database } from "./database.ts"
+import { toDomainError } from "./errors.ts"
+import {
+  listMigrations,
+  type MigrateOptions,
+  type MigrationFile,
+  type MigrationStatus,
+  migrate,
+  readMigrations,
+} from "./migrate.ts"
+import type { Pool, PoolStats } from "./pool.ts"
+import type { Session } from "./session.ts"
+
+/** An open PGlite or PostgreSQL server. Call {@link SqlEngine.migrate} before anything uses {@link SqlEngine.database}. */
+export interface SqlEngine {
+  readonly database: Database
+  readonly capabilities: Capabilities
+  /** Brings the schema up to date; rejects with SCHEMA_MISMATCH. Answers what was applied, or would be with dryRun. */
+  migrate(options?: MigrateOptions): Promise<readonly MigrationFile[]>
+  /** All migrations with the time they were applied; rejects with SCHEMA_MISMATCH. */
+  listMigrations(): Promise<readonly MigrationStatus[]>
+  /** One round trip to the store. Rejects with DomainError. */
+  ping(scope: CallScope): Promise<void>
+  stats(): PoolStats
+  /** Ends all connections after the work in flight; the embedded database is closed in order. */
+  close(): Promise<void>
+}
+
+/** The parts that differ between engines. */
+export interface EngineParts {
+  readonly database: Database
+  readonly pool: Pool
+  readonly capabilities: Capabilities
+  /** Runs `work` on a connection whose role owns the schema. */
+  asOwner<T>(work: (session: Session) => Promise<T>): Promise<T>
+  /** Called after the pool is closed. */
+  onClose(): Promise<void>
+}
+
+/** Puts an engine together. */
+export function createEngine({ database, pool, capabilities, asOwner, onClose }: EngineParts): SqlEngine {
+  const owned = async <T>(work: (session: Session, migrations: readonly MigrationFile[]) => Promise<T>) => {
+    const migrations = await readMigrations()
+    try {
+      return await asOwner((session) => work(session, migrations))
+    } catch (error) {
+      throw toDomainError(error, { commits: false, sent: true })
+    }
+  }
+  return {
+    database,
+    capabilities,
+    migrate: (options) => owned((session, migrations) => migrate(session, migrations, options)),
+    listMigrations: () => owned(listMigrations),
+    ping: async (scope) => {
+      await database.query(scope, { name: "kp_ping", text: "select 1" })
+    },
+    stats: () => pool.stats(),
+    close: async () => {
+      await pool.close()
+      await onClose()
+    },
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * One round trip: statements written together with a single Sync behind them, which PostgreSQL runs as one implicit
+ * transaction (unless they say BEGIN themselves). Runs on pg's Client as a Submittable.
+ */
+import type pg from "pg"
+import type { Rows, Statement } from "./database.ts"
+import { type ColumnParser, columnParser, toWire, type WireValue } from "./values.ts"
+
+/** A statement whose parameters are on-the-wire values already, so that nothing can fail halfway through writing. */
+export interface EncodedStatement {
+  readonly name: string
+  readonly text: string
+  readonly values: readonly WireValue[]
+}
+
+/** What one statement answered. `tag` is PostgreSQL's command tag, e.g. `INSERT 0 1`. */
+export interface StatementResult extends Rows<Record<string, unknown>> {
+  readonly tag: string
+}
+
+/** Makes a statement ready to send. Throws INVALID_FIELD when a value cannot be stored. */
+export function encode(statement: Statement): EncodedStatement {
+  return {
+    name: statement.name ?? "",
+    text: statement.text,
+    values: statement.values === undefined ? [] : statement.values.map(toWire),
+  }
+}
+
+/** The statements that one connection has prepared, kept from what the server acknowledged. */
+export class PreparedNames {
+  readonly #texts = new Map<string, string>()
+  #sent: EncodedStatement[] = []
+
+  /** Whether `statement` must be parsed first; if so, the caller sends Parse at once. */
+  needsParse(statement: EncodedStatement): boolean {
+    if (statement.name !== "" && this.#texts.get(statement.name) === statement.text) return false
+    this.#sent.push(statement)
+    return true
+  }
+
+  /** To be called for each ParseComplete. */
+  acknowledge(): void {
+    const statement = this.#sent.shift()
+    if (statement !== undefined && statement.name !== "") this.#texts.set(statement.name, statement.text)
+  }
+
+  /** The round trip is over: what was not acknowledged was not prepared. */
+  settle(): void {
+    this.#sent = []
+  }
+}
+
+/** The part of pg's protocol writer that an exchange uses. */
+interface ProtocolWriter {
+  readonly stream: { cork(): void; uncork(): void }
+  parse(message: { name: string; text: string; types: readonly number[] }): void
+  bind(message: { portal: string; statement: string; values: readonly WireValue[]; binary: boolean }): void
+  describe(message: { type: "P"; name: string }): void
+  execute(message: { portal: string; rows: number }): void
+  sync(): void
+}
+
+interface Column {
+  readonly name: string
+  readonly parse: ColumnParser
+}
+
+/** One exchange. `outcome` settles exactly once. */
+export class Exchange {
+  readonly outcome: Promise<readonly StatementResult[]>
+  /** Whether the statements were handed to the connection. */
+  sent = false
+  readonly #statements: readonly EncodedStatement[]
+  readonly #prepared: PreparedNames
+  readonly #results: StatementResult[] = []
+  #columns: Column[] = []
+  #rows: Record<string, unknown>[] = []
+  #failure: unknown
+  #resolve: (results: readonly StatementResult[]) => void = () => {}
+  #reject: (error: unknown) => void = () => {}
+
+  constructor(statements: readonly EncodedStatement[], prepared: PreparedNames) {
+    this.#statements = statements
+    this.#prepared = prepared
+    this.outcome = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+  }
+
+  /** Called by pg when the connection is free. */
+  submit(connection: pg.Connection): void {
+    // @types/pg describes an older protocol writer.
+    const writer = connection as unknown as ProtocolWriter
+    this.sent = true
+    writer.stream.cork()
+    const parsedHere = new Set<string>()
+    for (const statement of this.#statements) {
+      if (!parsedHere.has(statement.name) && this.#prepared.needsParse(statement)) {
+        writer.parse({ name: statement.name, text: statement.text, types: [] })
+        if (statement.name !== "") parsedHere.add(statement.name)
+      }
+      writer.bind({ portal: "", statement: statement.name, values: statement.values, binary: false })
+      writer.describe({ type: "P", name: "" })
+      writer.execute({ portal: "", rows: 0 })
+    }
+    writer.sync()
+    writer.stream.uncork()
+  }
+
+  handleRowDescription(message: { fields: readonly { name: string; dataTypeID: number }[] }): void {
+    this.#columns = message.fields.map((field) => ({
+      name: field.name,
+      parse: columnParser(field.dataTypeID),
+    }))
+  }
+
+  handleDataRow(message: { fields: readonly (string | null)[] }): void {
+    const row: Record<string, unknown> = {}
+    try {
+      for (let i = 0; i < this.#columns.length; i++) {
+        const column = this.#columns[i]
+        const text = message.fields[i]
+        if (column !== undefined)
+          row[column.name] = text === null || text === undefined ? null : column.parse(text)
+      }
+    } catch (error) {
+      this.#failure ??= error
+    }
+    this.#rows.push(row)
+  }
+
+  handleCommandComplete(message: { text: string }): void {
+    this.#finish(message.text)
+  }
+
+  handleEmptyQuery(): void {
+    this.#finish("")
+  }
+
+  handlePortalSuspended(): void {}
+  handleCopyInResponse(): void {}
+  handleCopyData(): void {}
+
+  /** pg forgets the exchange here and never calls {@link handleReadyForQuery} afterwards, so this settles it. */
+  handleError(error: unknown): void {
+    this.#prepared.settle()
+    this.#reject(error)
+  }
+
+  handleReadyForQuery(): void {
+    this.#prepared.settle()
+    if (this.#failure === undefined) this.#resolve(this.#results)
+    else this.#reject(this.#failure)
+  }
+
+  #finish(tag: string): void {
+    const rows = this.#rows
+    const digits = /\d+$/.exec(tag)
+    this.#results.push({ rows, tag, count: digits === null ? 0 : Number(digits[0]) })
+    this.#rows = []
+    this.#columns = []
+  }
+}

@@ -1,0 +1,190 @@
+/** Versioned SQL files, applied once, in order, each in a transaction, under a lock; checksums tell when one was edited. */
+import { createHash } from "node:crypto"
+import { readdir, readFile } from "node:fs/promises"
+import { DomainError } from "../../domain/kernel/errors.ts"
+import { encode } from "./exchange.ts"
+import type { Session } from "./session.ts"
+
+/** One migration file: `NNNN_name.sql`. */
+export interface MigrationFile {
+  readonly version: number
+  readonly name: string
+  readonly sql: string
+  /** SHA-256 of the file, in hex. */
+  readonly checksum: string
+}
+
+/** A migration and whether the database has it. */
+export interface MigrationStatus {
+  readonly version: number
+  readonly name: string
+  readonly checksum: string
+  /** When it was applied; undefined while it is pending. */
+  readonly appliedAt?: Date | undefined
+  readonly durationMs?: number | undefined
+}
+
+/** How {@link migrate} runs. */
+export interface MigrateOptions {
+  /** Only tells what would run. */
+  readonly dryRun?: boolean
+  /** Called before each migration. */
+  onApply?(migration: MigrationFile): void
+}
+
+/** Where this version's migrations lie; the build copies them beside the compiled files. */
+export const MIGRATIONS = new URL("./migrations/", import.meta.url)
+
+/** "keelplan" as a number: the advisory lock that one migrating daemon at a time holds. */
+const LOCK = 0x6b65656c
+
+/** Reads the migrations in `directory`, ordered by version. Throws on a file name or version that cannot be right. */
+export async function readMigrations(directory: URL = MIGRATIONS): Promise<readonly MigrationFile[]> {
+  const files = (await readdir(directory)).filter((file) => file.endsWith(".sql")).sort()
+  const migrations = await Promise.all(
+    files.map(async (file) => {
+      const match = /^(\d{4})_([a-z0-9_]+)\.sql$/.exec(file)
+      if (match === null) throw new Error(`${file} is not named NNNN_subject.sql`)
+      const sql = await readFile(new URL(file, directory), "utf8")
+      const checksum = createHash("sha256").update(sql).digest("hex")
+      return { version: Number(match[1]), name: match[2] ?? "", sql, checksum }
+    }),
+  )
+  for (const [index, { version }] of migrations.entries()) {
+    if (migrations[index - 1]?.version === version) throw new Error(`two migrations have version ${version}`)
+  }
+  return migrations
+}
+
+/** One digest over all migrations, for caches of migrated databases. */
+export function migrationsDigest(migrations: readonly MigrationFile[]): string {
+  const hash = createHash("sha256")
+  for (const { version, checksum } of migrations) hash.update(`${version}:${checksum}\n`)
+  return hash.digest("hex")
+}
+
+/**
+ * Brings the database to the version of `migrations`, as the session's login role. Throws SCHEMA_MISMATCH when the database
+ * has a migration that is unknown here (it is newer) or whose file was edited since.
+ * @returns the migrations that were applied, or would be with dryRun.
+ */
+export async function migrate(
+  session: Session,
+  migrations: readonly MigrationFile[],
+  options: MigrateOptions = {},
+): Promise<readonly MigrationFile[]> {
+  if (options.dryRun === true) return pending(migrations, await applied(session))
+  await session.run([encode({ text: "select pg_advisory_lock($1)", values: [LOCK] })])
+  try {
+    await session.script(BOOKKEEPING)
+    const todo = pending(migrations, await applied(session))
+    for (const migration of todo) {
+      options.onApply?.(migration)
+      await apply(session, migration)
+    }
+    return todo
+  } finally {
+    await session.run([encode({ text: "select pg_advisory_unlock($1)", values: [LOCK] })])
+  }
+}
+
+/** Every migration that is known here, with what the database knows about it. Throws as {@link migrate} does. */
+export async function listMigrations(
+  session: Session,
+  migrations: readonly MigrationFile[],
+): Promise<readonly MigrationStatus[]> {
+  const done = await applied(session)
+  pending(migrations, done)
+  return migrations.map(({ version, name, checksum }) => {
+    const row = done.get(version)
+    return { version, name, checksum, appliedAt: row?.appliedAt, durationMs: row?.durationMs }
+  })
+}
+
+const BOOKKEEPING = `create schema if not exists keelplane;
+create table if not exists keelplane.schema_migrations (
+  version      int         primary key,
+  name         text        not null,
+  checksum     text        not null,
+  applied_at   timestamptz not null default now(),
+  duration_ms  int         not null
+)`
+
+interface Applied {
+  readonly name: string
+  readonly checksum: string
+  readonly appliedAt: Date
+  readonly durationMs: number
+}
+
+async function applied(session: Session): Promise<ReadonlyMap<number, Applied>> {
+  const [exists] = await session.run([
+    encode({ text: "select to_regclass('keelplane.schema_migrations') is not null as exists" }),
+  ])
+  if (exists?.rows[0]?.exists !== true) return new Map()
+  const [result] = await session.run([
+    encode({
+      text: "select version, name, checksum, applied_at, duration_ms from keelplane.schema_migrations",
+    }),
+  ])
+  return new Map(
+    result?.rows.map((row) => [
+      row.version as number,
+      {
+        name: row.name as string,
+        checksum: row.checksum as string,
+        appliedAt: row.applied_at as Date,
+        durationMs: row.duration_ms as number,
+      },
+    ]),
+  )
+}
+
+function pending(migrations: readonly MigrationFile[], done: ReadonlyMap<number, Applied>): MigrationFile[] {
+  const known = new Map(migrations.map((migration) => [migration.version, migration]))
+  for (const [version, { name, checksum }] of done) {
+    const migration = known.get(version)
+    if (migration === undefined) {
+      throw mismatch(
+        `the database has migration ${version} (${name}), which this version does not know: it is newer`,
+        version,
+      )
+    }
+    if (migration.checksum !== checksum) {
+      throw mismatch(
+        `migration ${version} (${name}) was changed after it was applied to this database`,
+        version,
+      )
+    }
+  }
+  return migrations.filter(({ version }) => !done.has(version))
+}
+
+function mismatch(message: string, version: number): DomainError {
+  return new DomainError("SCHEMA_MISMATCH", message, { metadata: { version: String(version) } })
+}
+
+async function apply(session: Session, { version, name, sql, checksum }: MigrationFile): Promise<void> {
+  const start = performance.now()
+  await session.script("begin")
+  try {
+    await session.script(sql)
+    await session.run([
+      encode({
+        text: "insert into keelplane.schema_migrations (version, name, checksum, duration_ms) values ($1, $2, $3, $4)",
+        values: [version, name, checksum, Math.round(performance.now() - start)],
+      }),
+    ])
+    await session.script("commit")
+  } catch (error) {
+    await session.script("rollback")
+    throw new DomainError(
+      "SCHEMA_MISMATCH",
+      `migration ${version} (${name}) failed; nothing of it was applied`,
+      {
+        metadata: { version: String(version) },
+        cause: error,
+      },
+    )
+  }
+}
