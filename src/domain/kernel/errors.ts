@@ -37,6 +37,9 @@ export const REASONS = [
   "LEASE_LOST",
   "LOCK_NOT_HELD",
   "BUDGET_EXCEEDED",
+  "STREAM_DELETED",
+  "CORRUPTED_IDEMPOTENCY",
+  "SESSION_ENDED",
 ] as const
 
 /** One of {@link REASONS}. */
