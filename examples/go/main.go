@@ -80,7 +80,7 @@ func tell(ctx context.Context, conn *grpc.ClientConn, stream string) error {
 	request := func() *keelplane.AppendEventsRequest {
 		return &keelplane.AppendEventsRequest{
 			Stream:   stream,
-			Expected: &keelplane.AppendEventsRequest_NoStream{NoStream: &keelplane.NoStream{}},
+			Expected: &keelplane.AppendEventsRequest_NoStream{NoStream: true},
 			Events:   []*keelplane.NewEvent{{Type: "task.opened", StatePatch: patch}},
 		}
 	}

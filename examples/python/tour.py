@@ -90,7 +90,7 @@ def tell(channel, stream):
     appended = stub.AppendEvents(
         event.AppendEventsRequest(
             stream=stream,
-            no_stream=event.NoStream(),
+            no_stream=True,
             events=[
                 event.NewEvent(type="task.opened", state_patch=struct(status="open", title="try keelplane")),
                 event.NewEvent(type="task.closed", state_patch=struct(status="closed")),
@@ -101,7 +101,7 @@ def tell(channel, stream):
     try:
         stub.AppendEvents(
             event.AppendEventsRequest(
-                stream=stream, no_stream=event.NoStream(), events=[event.NewEvent(type="task.opened")]
+                stream=stream, no_stream=True, events=[event.NewEvent(type="task.opened")]
             ),
             timeout=10,
         )
