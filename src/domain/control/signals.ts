@@ -1,12 +1,8 @@
 /** Wakes what waits inside this process when a change is committed here. Other daemons' changes are found by time limits. */
+import { type Listener, WakeUps } from "../kernel/wake-ups.ts"
 
-/** Learns of one tenant's configuration changes from the moment it is made. */
-export interface ConfigListener {
-  /** Resolves when a change was announced since the last call, after `timeoutMs`, or when `signal` aborts. */
-  wait(timeoutMs: number, signal: AbortSignal): Promise<void>
-  /** Forgets it. */
-  close(): void
-}
+/** Most configuration watches at once in one daemon. */
+const MAX_WATCHES = 10_000
 
 /** The changes that something in the process waits for. */
 export interface ControlSignals {
@@ -16,64 +12,25 @@ export interface ControlSignals {
   configChanged(tenant: string): void
   /** Calls `listener` on each change of credentials or tenants. Returns what ends that. */
   onIdentityChange(listener: () => void): () => void
-  /** Begins to listen to a tenant's configuration; close it. */
-  listenToConfig(tenant: string): ConfigListener
+  /** Begins to listen to a tenant's configuration; close it. OVERLOADED when there are too many. */
+  listenToConfig(tenant: string): Listener
 }
 
 /** Signals for one process. */
 export function createControlSignals(): ControlSignals {
   const identity = new Set<() => void>()
-  const config = new Map<string, Set<() => void>>()
+  const config = new WakeUps(MAX_WATCHES)
   return {
     identityChanged() {
       for (const listener of identity) listener()
     },
     configChanged(tenant) {
-      for (const announce of config.get(tenant) ?? []) announce()
+      config.wake(tenant)
     },
     onIdentityChange(listener) {
       identity.add(listener)
       return () => identity.delete(listener)
     },
-    listenToConfig(tenant) {
-      const { announce, wait } = createWaiter()
-      const set = config.get(tenant) ?? new Set()
-      config.set(tenant, set.add(announce))
-      const close = (): void => {
-        set.delete(announce)
-        if (set.size === 0 && config.get(tenant) === set) config.delete(tenant)
-      }
-      return { wait, close }
-    },
-  }
-}
-
-/** A flag that one consumer waits for; set while nobody waits, it ends the next wait at once. */
-function createWaiter(): { announce(): void; wait: ConfigListener["wait"] } {
-  let changed = false
-  let wake: (() => void) | undefined
-  return {
-    announce() {
-      changed = true
-      wake?.()
-    },
-    wait(timeoutMs, signal) {
-      if (changed || signal.aborted) {
-        changed = false
-        return Promise.resolve()
-      }
-      return new Promise((resolve) => {
-        const done = (): void => {
-          clearTimeout(timer)
-          signal.removeEventListener("abort", done)
-          wake = undefined
-          changed = false
-          resolve()
-        }
-        const timer = setTimeout(done, timeoutMs)
-        signal.addEventListener("abort", done)
-        wake = done
-      })
-    },
+    listenToConfig: (tenant) => config.listen([tenant]),
   }
 }

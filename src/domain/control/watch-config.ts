@@ -2,6 +2,7 @@
 import type { Clock } from "../kernel/clock.ts"
 import { DomainError } from "../kernel/errors.ts"
 import type { CallScope } from "../kernel/scope.ts"
+import type { Listener } from "../kernel/wake-ups.ts"
 import type { ConfigTarget, ConfigVersion } from "./model.ts"
 import type { ConfigStore } from "./ports.ts"
 import type { ControlSignals } from "./signals.ts"
@@ -40,7 +41,7 @@ export async function* watchConfig(
       yield* currentValues(deps.configs, scope, target, sequence)
       yield { kind: "synced", sequence }
     }
-    yield* changes(deps, scope, target, sequence, afterSequence !== undefined, listener.wait)
+    yield* changes(deps, scope, target, sequence, afterSequence !== undefined, listener)
   } finally {
     listener.close()
   }
@@ -67,7 +68,7 @@ async function* changes(
   target: ConfigTarget,
   from: bigint,
   resumed: boolean,
-  wait: (timeoutMs: number, signal: AbortSignal) => Promise<void>,
+  listener: Listener,
 ): AsyncGenerator<ConfigFrame> {
   let sequence = from
   let catchingUp = resumed
@@ -90,7 +91,7 @@ async function* changes(
       sent = clock.now()
       yield { kind: "heartbeat", sequence }
     }
-    await wait(pollMs, scope.signal)
+    await listener.wait(pollMs, scope.signal)
   }
 }
 

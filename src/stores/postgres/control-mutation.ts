@@ -1,0 +1,51 @@
+/** Mutations of the control plane: the change, its audit record and its idempotency record, or none of them. */
+import type { Clock } from "../../domain/kernel/clock.ts"
+import type { JsonObject } from "../../domain/kernel/json.ts"
+import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
+import { appendAudit } from "./audit-append.ts"
+import type { Database, Tx } from "./database.ts"
+
+/** What the adapters of this plane are made of. */
+export interface ControlDeps {
+  readonly database: Database
+  readonly clock: Clock
+}
+
+/** What the audit log says about a change. */
+export interface Audited {
+  /** The RPC, e.g. `CreateUser`. */
+  readonly action: string
+  /** The resource's kind, e.g. `user`. */
+  readonly kind: string
+  readonly id: string
+  /** Never secrets or values. */
+  readonly details?: JsonObject
+  /** Whose log; the scope's tenant by default. */
+  readonly tenant?: TenantId
+}
+
+/**
+ * Runs `work` and appends the audit record, in one transaction. A refused change leaves no record of having happened.
+ * @param work gets the time that all its rows are to carry.
+ */
+export function controlMutation<T>(
+  { database, clock }: ControlDeps,
+  scope: CallScope,
+  audited: Audited,
+  work: (tx: Tx, now: Date) => Promise<T>,
+): Promise<T> {
+  return database.mutate(scope, `control.${audited.action}`, async (tx) => {
+    const now = new Date(clock.now())
+    const result = await work(tx, now)
+    const entry = {
+      actor: scope.actor,
+      action: audited.action,
+      resourceType: audited.kind,
+      resourceId: audited.id,
+      outcome: "success",
+      details: audited.details,
+    } as const
+    await appendAudit(tx, [entry], now.getTime(), audited.tenant)
+    return result
+  })
+}

@@ -1,0 +1,66 @@
+/** Every table of the schema that holds rows of tenants, found in the catalogue: what another plane adds is covered at once. */
+import type { Tx } from "./database.ts"
+
+/** A table, quoted for use in a statement, and those it refers to. */
+interface TenantTable {
+  readonly oid: string
+  readonly name: string
+  readonly refers: readonly string[]
+}
+
+// The audit log outlives its tenant; idempotency records say nothing about whether a tenant is in use.
+const LEFT_OUT = ["audit_records", "audit_days", "audit_chains", "idempotency"]
+
+const TABLES = `select c.oid::text as oid, format('%I.%I', n.nspname, c.relname) as name,
+    coalesce((select array_agg(f.confrelid::text) from pg_constraint f
+      where f.conrelid = c.oid and f.contype = 'f' and f.confrelid <> c.oid), '{}') as refers
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant' and not a.attisdropped
+  where n.nspname = 'keelplane' and c.relkind in ('r', 'p') and not c.relispartition and c.relname <> all ($1::text[])
+    and has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'delete')
+  order by c.relname`
+
+/** Whether any table holds a row of `tenant`. */
+export async function hasTenantRows(tx: Tx, tenant: string): Promise<boolean> {
+  const tables = await tenantTables(tx)
+  const checks = tables.map(({ name }) => `exists (select from ${name} where tenant = $1)`)
+  if (checks.length === 0) return false
+  const { rows } = await tx.query<{ held: boolean }>({
+    text: `select ${checks.join(" or ")} as held`,
+    values: [tenant],
+  })
+  return rows[0]?.held === true
+}
+
+/** Deletes every row of `tenant`, referring tables before those they refer to. Answers how many. */
+export async function deleteTenantRows(tx: Tx, tenant: string): Promise<bigint> {
+  let deleted = 0n
+  for (const { name } of referringFirst(await tenantTables(tx))) {
+    const { count } = await tx.query({ text: `delete from ${name} where tenant = $1`, values: [tenant] })
+    deleted += BigInt(count)
+  }
+  return deleted
+}
+
+async function tenantTables(tx: Tx): Promise<readonly TenantTable[]> {
+  const { rows } = await tx.query<TenantTable>({ name: "kp_tenant_tables", text: TABLES, values: [LEFT_OUT] })
+  return rows
+}
+
+function referringFirst(tables: readonly TenantTable[]): TenantTable[] {
+  const byOid = new Map(tables.map((table) => [table.oid, table]))
+  const placed = new Set<string>()
+  const order: TenantTable[] = []
+  const place = (table: TenantTable): void => {
+    if (placed.has(table.oid)) return
+    placed.add(table.oid)
+    for (const other of table.refers) {
+      const referred = byOid.get(other)
+      if (referred !== undefined) place(referred)
+    }
+    order.unshift(table)
+  }
+  for (const table of tables) place(table)
+  return order
+}
