@@ -53,6 +53,8 @@ export interface Service {
   readonly descriptor: DescService
   // The map is heterogeneous; transports call it by the descriptor's own method kind.
   readonly handlers: Readonly<Record<string, AnyHandler>>
+  /** Who may call methods that name no permission: anybody, or (the default) anybody with a credential. */
+  readonly access?: "public" | "authenticated" | undefined
 }
 
 /** A handler of any kind, as a transport sees it. */

@@ -1,0 +1,124 @@
+/** Services become a flat table of methods, each with its codec and its handler behind the interceptors, once at start-up. */
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  getOption,
+  type Message,
+  type MessageInitShape,
+  toBinary,
+} from "@bufbuild/protobuf"
+import { createValidator } from "@bufbuild/protovalidate"
+import { limitExceeded } from "../domain/kernel/errors.ts"
+import { rpc as rpcOption } from "../gen/keelplane/v1/options_pb.ts"
+import { type Acceptor, createAcceptor } from "./acceptor.ts"
+import type { ActiveCalls } from "./active-calls.ts"
+import type { Call } from "./call.ts"
+import type { AnyHandler, Service } from "./handler.ts"
+import { CHAIN, type ChainParts } from "./interceptors/chain.ts"
+import type { Interceptor, Step } from "./interceptors/step.ts"
+import { Runner } from "./runner.ts"
+
+/** What interceptors may know about a method when they are compiled. */
+export interface MethodInfo {
+  readonly desc: DescMethod
+  /** `keelplane.v1.CacheService/Get`. */
+  readonly name: string
+  readonly kind: DescMethod["methodKind"]
+  /** The permission it needs; empty for none. */
+  readonly permission: string
+  /** What covers the permission's whole plane, e.g. `cache.*`. */
+  readonly plane: string
+  readonly platformOnly: boolean
+  /** Stays open without a default deadline although it is unary. */
+  readonly longLived: boolean
+  readonly access: "public" | "authenticated"
+  /** Decodes, limits and validates one request message. */
+  readonly accept: Acceptor
+}
+
+/** One method as transports serve it. */
+export interface CompiledMethod extends MethodInfo {
+  /** HTTP path, `/keelplane.v1.CacheService/Get`. */
+  readonly path: string
+  /** Serializes an answer; throws LIMIT_EXCEEDED where it is larger than a message may be. */
+  encode(response: object): Uint8Array
+  /** Serves a call: the transport hears of the end through {@link Call.finish}, possibly before this returns. */
+  run(call: Call): void
+}
+
+/** Compiles all methods of all services. Throws where a service lacks a handler or a rule does not compile. */
+export function compileServices(
+  services: readonly Service[],
+  parts: ChainParts,
+  active: ActiveCalls,
+): ReadonlyMap<string, CompiledMethod> {
+  const interceptors = CHAIN.map((link) => link.make(parts))
+  const validator = createValidator()
+  const acceptors = new Map<string, Acceptor>()
+  const acceptorOf = (desc: DescMessage): Acceptor => {
+    const known = acceptors.get(desc.typeName) ?? createAcceptor(desc, validator, parts.limits)
+    acceptors.set(desc.typeName, known)
+    return known
+  }
+  const methods = new Map<string, CompiledMethod>()
+  for (const service of services) {
+    for (const desc of service.descriptor.methods) {
+      const handler = service.handlers[desc.localName]
+      const info = describe(service, desc, acceptorOf(desc.input))
+      if (handler === undefined) throw new Error(`${info.name} has no handler`)
+      const method = compileMethod(info, handler, interceptors, parts, active)
+      methods.set(method.path, method)
+    }
+  }
+  return methods
+}
+
+function describe(service: Service, desc: DescMethod, accept: Acceptor): MethodInfo {
+  const options = getOption(desc, rpcOption)
+  return {
+    desc,
+    name: `${service.descriptor.typeName}/${desc.name}`,
+    kind: desc.methodKind,
+    permission: options.permission,
+    plane: options.permission.replace(/\.[^.]*$/, ".*"),
+    platformOnly: options.platformOnly,
+    longLived: options.longLived,
+    access: service.access ?? "authenticated",
+    accept,
+  }
+}
+
+function compileMethod(
+  info: MethodInfo,
+  handler: AnyHandler,
+  interceptors: readonly Interceptor[],
+  parts: ChainParts,
+  active: ActiveCalls,
+): CompiledMethod {
+  const steps: Step[] = []
+  for (const interceptor of interceptors) {
+    const step = interceptor.compile(info)
+    if (step !== undefined) steps.push(step)
+  }
+  const runner = new Runner(info, handler, steps, active)
+  const { output } = info.desc
+  const { maxMessageBytes } = parts.limits
+  return {
+    ...info,
+    path: `/${info.name}`,
+    encode(response) {
+      const bytes = toBinary(output, toMessage(output, response))
+      if (bytes.byteLength > maxMessageBytes)
+        throw limitExceeded("response bytes", bytes.byteLength, maxMessageBytes)
+      return bytes
+    },
+    run: (call) => runner.run(call),
+  }
+}
+
+/** Handlers may answer with a message or with what {@link create} makes one of. */
+export function toMessage(desc: DescMessage, response: object): Message {
+  if ((response as { $typeName?: unknown }).$typeName === desc.typeName) return response as Message
+  return create(desc, response as MessageInitShape<DescMessage>)
+}

@@ -1,0 +1,47 @@
+import { DomainError } from "../../domain/kernel/errors.ts"
+import type { Call } from "../call.ts"
+import type { RpcLimits } from "../limits.ts"
+import type { Interceptor } from "./step.ts"
+
+/** Beyond 24.8 days a timer's 32 bits overflow and it fires at once. */
+const LONGEST_MS = 24 * 24 * 3_600_000
+/** How much before the deadline the answer leaves, so that the client need not reset the stream. */
+const MARGIN_MS = 10
+const MARGIN_SHARE = 0.1
+
+/** Shortens absurd deadlines, gives one to calls without, and answers in time even where the handler hangs. */
+export function deadline(limits: RpcLimits): Interceptor {
+  return {
+    name: "deadline",
+    compile(method) {
+      const open = method.longLived || method.kind !== "unary"
+      const defaultMs = open ? Number.POSITIVE_INFINITY : limits.defaultDeadlineMs
+      const maximumMs = open ? LONGEST_MS : Math.min(limits.maxDeadlineMs, LONGEST_MS)
+      return {
+        enter(call) {
+          const now = Date.now()
+          if (call.deadlineMs === Number.POSITIVE_INFINITY) call.deadlineMs = now + defaultMs
+          else if (call.deadlineMs <= now) throw deadlineExceeded()
+          else if (call.deadlineMs > now + maximumMs) call.deadlineMs = now + maximumMs
+        },
+        wait(call) {
+          if (call.deadlineMs === Number.POSITIVE_INFINITY) return
+          const remaining = call.deadlineMs - Date.now()
+          const margin = Math.min(MARGIN_MS, remaining * MARGIN_SHARE)
+          call.deadlineTimer = setTimeout(expire, Math.max(0, remaining - margin), call)
+        },
+        leave(call) {
+          if (call.deadlineTimer !== undefined) clearTimeout(call.deadlineTimer)
+        },
+      }
+    },
+  }
+}
+
+function expire(call: Call): void {
+  call.abort(deadlineExceeded())
+}
+
+function deadlineExceeded(): DomainError {
+  return new DomainError("DEADLINE_EXCEEDED", "the deadline passed before the work was finished")
+}

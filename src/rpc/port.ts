@@ -1,0 +1,60 @@
+/** One port for two protocols: the HTTP/2 preface decides. */
+
+import type { Server as HttpServer } from "node:http"
+import { createServer, type Server, type Socket } from "node:net"
+import type { Transport } from "./transport.ts"
+
+/** Every HTTP/2 connection begins with `PRI * HTTP/2.0`; no HTTP/1.1 method begins with these three letters. */
+const PREFACE = Buffer.from("PRI")
+/** How long a connection may stay silent before it has said what it speaks. */
+const FIRST_BYTES_MS = 10_000
+
+/** Who takes which connections. */
+export interface PortTargets {
+  readonly http2: Pick<Transport, "accept">
+  readonly http1: HttpServer
+  readonly maxConnections: number
+}
+
+/** A server that hands each connection to the target its first bytes ask for. It does not listen yet. */
+export function createPort(targets: PortTargets): {
+  readonly server: Server
+  readonly sockets: ReadonlySet<Socket>
+} {
+  const sockets = new Set<Socket>()
+  const server = createServer({ noDelay: true }, (socket) => {
+    sockets.add(socket)
+    socket.once("close", () => sockets.delete(socket))
+    sort(socket, targets)
+  })
+  server.maxConnections = targets.maxConnections
+  return { server, sockets }
+}
+
+function sort(socket: Socket, targets: PortTargets): void {
+  const silent = setTimeout(() => socket.destroy(), FIRST_BYTES_MS)
+  // Until a protocol has taken over, nobody else listens for errors; the close event says the rest.
+  const onError = () => socket.destroy()
+  const done = () => {
+    clearTimeout(silent)
+    socket.off("readable", onReadable)
+    socket.off("error", onError)
+    socket.off("close", done)
+  }
+  let held: Buffer | undefined
+  const onReadable = () => {
+    const chunk: Buffer | null = socket.read()
+    if (chunk === null) return
+    held = held === undefined ? chunk : Buffer.concat([held, chunk])
+    const seen = Math.min(held.length, PREFACE.length)
+    const matches = PREFACE.compare(held, 0, seen, 0, seen) === 0
+    if (matches && seen < PREFACE.length) return
+    socket.unshift(held)
+    done()
+    if (matches) targets.http2.accept(socket)
+    else targets.http1.emit("connection", socket)
+  }
+  socket.on("readable", onReadable)
+  socket.on("error", onError)
+  socket.on("close", done)
+}
