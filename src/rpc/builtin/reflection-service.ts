@@ -61,6 +61,9 @@ class ReflectionIndex {
   constructor(services: readonly DescService[]) {
     this.#services = services.map((each) => each.typeName).sort()
     for (const each of services) this.#addFile(each.file)
+    // No RPC mentions the error details, and a client that shows a failure asks for them by name.
+    this.#addFile(file_google_rpc_error_details)
+    this.#addFile(file_keelplane_v1_error_reason)
   }
 
   #addFile(file: DescFile): void {
