@@ -7,12 +7,14 @@ import {
   toBinary,
 } from "@bufbuild/protobuf"
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt"
+import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.ts"
 import type {
   ServerReflectionRequest,
   ServerReflectionResponse,
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts"
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts"
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts"
+import { file_keelplane_v1_error_reason } from "../../gen/keelplane/v1/error_reason_pb.ts"
 import { type Service, service } from "../handler.ts"
 
 const NOT_FOUND = 5
