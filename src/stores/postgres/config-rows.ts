@@ -29,7 +29,7 @@ export function configOf(row: ConfigRow): ConfigVersion {
   return {
     key: row.key,
     version: row.version,
-    value: valueOf(row),
+    value: valueIn(row),
     deleted: row.deleted,
     description: row.description,
     author: row.author,
@@ -39,7 +39,7 @@ export function configOf(row: ConfigRow): ConfigVersion {
   }
 }
 
-function valueOf(row: ConfigRow): ConfigValue | undefined {
+function valueIn(row: ConfigRow): ConfigValue | undefined {
   if (typeof row.struct_value === "string") {
     return { kind: "struct", struct: JSON.parse(row.struct_value) as JsonObject }
   }

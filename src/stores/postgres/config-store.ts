@@ -27,7 +27,7 @@ export function createConfigStore(deps: ControlDeps): ConfigStore {
     rollback: (scope, key, version, { ifVersion, description }) =>
       controlMutation(deps, scope, audited("RollbackConfig", key), async (tx, now) => {
         const head = await lockHead(tx, key, ifVersion)
-        const value = await valueOf(tx, key, version)
+        const value = await versionValue(tx, key, version)
         return append(tx, { key, head, value, description, rollbackOf: version, now })
       }),
     delete: (scope, key, { ifVersion, description }) =>
@@ -130,7 +130,7 @@ async function append(
   return configOf(row)
 }
 
-async function valueOf(tx: Tx, key: string, version: bigint): Promise<ConfigValue> {
+async function versionValue(tx: Tx, key: string, version: bigint): Promise<ConfigValue> {
   const { rows } = await tx.query<ConfigRow>({
     text: "select * from keelplane.config_versions where tenant = $1 and key = $2 and version = $3",
     values: [tx.scope.tenant, key, version],

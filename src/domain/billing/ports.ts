@@ -1,0 +1,71 @@
+/**
+ * What billing asks of a store. Every mutation honours `scope.idempotency`. Every method rejects with the reasons of
+ * ../kernel/errors only; besides those named below: STORE_UNAVAILABLE, OUTCOME_UNKNOWN, DEADLINE_EXCEEDED, CANCELLED.
+ */
+import type { Page, PageRequest } from "../kernel/paging.ts"
+import type { CallScope } from "../kernel/scope.ts"
+import type {
+  Budget,
+  BudgetFields,
+  BudgetView,
+  Dimensions,
+  MeterQuantity,
+  RecordResult,
+  Reservation,
+  UsageEvent,
+  UsageQuery,
+  UsageRow,
+  UsageSubject,
+} from "./model.ts"
+
+/** Usage. */
+export interface UsageStore {
+  /**
+   * Records the batch (1 to 500), all or nothing. An id that was recorded before with the same content counts as a duplicate;
+   * with other content it is INVALID_FIELD at `events[i].event_id`. The claim of an id and its effect are one transaction.
+   */
+  record(scope: CallScope, events: readonly UsageEvent[]): Promise<RecordResult>
+  /** By period, then by group in byte order. */
+  aggregate(scope: CallScope, query: UsageQuery, page: PageRequest): Promise<Page<UsageRow>>
+}
+
+/** What to set aside. */
+export interface ReserveInput {
+  /** Of different meters. */
+  readonly items: readonly MeterQuantity[]
+  readonly subject: UsageSubject
+  readonly expireTime: number
+}
+
+/** What was set aside. */
+export interface ReserveResult {
+  readonly reservation: Reservation
+  readonly exceededSoftBudgetIds: readonly string[]
+}
+
+/** What was used of a reservation. */
+export interface SettleInput {
+  readonly items: readonly MeterQuantity[]
+  readonly eventTime: number | undefined
+  readonly dimensions: Dimensions
+}
+
+/** Budgets and reservations against them. */
+export interface BudgetStore {
+  /** Creates or replaces. REVISION_MISMATCH unless at `ifRevision` (0: absent), where that is given. */
+  set(scope: CallScope, budget: BudgetFields, ifRevision?: bigint): Promise<Budget>
+  /** With its status in the period that holds `time`. NOT_FOUND. */
+  get(scope: CallScope, id: string, time?: number): Promise<BudgetView>
+  /** By id in byte order, with their status now. */
+  list(scope: CallScope, meter: string | undefined, page: PageRequest): Promise<Page<BudgetView>>
+  /** NOT_FOUND, REVISION_MISMATCH. */
+  delete(scope: CallScope, id: string, ifRevision?: bigint): Promise<void>
+  /** All or nothing. BUDGET_EXCEEDED; concurrent reservations together never pass a hard budget. */
+  reserve(scope: CallScope, input: ReserveInput): Promise<ReserveResult>
+  /** NOT_FOUND; FAILED_PRECONDITION when released or settled otherwise; INVALID_FIELD for a meter that is not in it. */
+  settle(scope: CallScope, id: string, input: SettleInput): Promise<Reservation>
+  /** NOT_FOUND; FAILED_PRECONDITION when settled. */
+  release(scope: CallScope, id: string): Promise<Reservation>
+  /** Deletes up to `limit` reservations that can be settled no more, of all tenants. Answers how many. */
+  sweep(limit: number): Promise<number>
+}
