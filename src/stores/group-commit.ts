@@ -2,7 +2,8 @@
  * Group commit: callers that arrive while a write is under way share the next one. Gives one statement and one transaction
  * for many small writes, and answers a caller only when its group is durable.
  */
-import type { CallScope } from "../domain/kernel/scope.ts"
+import { DomainError } from "../domain/kernel/errors.ts"
+import { type CallScope, systemScope } from "../domain/kernel/scope.ts"
 
 /** The outcome of one item of a group. */
 export type Outcome<R> =
@@ -21,10 +22,222 @@ export interface GroupCommitOptions<I, R> {
   bytes(item: I): number
   /** Groups of different keys that may be under way at once. One for an engine with one connection. */
   readonly concurrency: number
+  /** Most items that wait, over all keys; more are shed with OVERLOADED. Default 16384. */
+  readonly maxQueued?: number
   /**
    * Writes a group in one transaction and answers one outcome per item, in order. Rejecting fails every item with the same
    * error, so an item's own fault (a lost race, bad input) belongs into its outcome.
    * @param scope the scope of the group's first item, without its deadline and idempotency.
    */
   run(scope: CallScope, items: readonly I[]): Promise<readonly Outcome<R>[]>
+}
+
+/** A {@link GroupCommit} over `options`. */
+export function createGroupCommit<I, R>(options: GroupCommitOptions<I, R>): GroupCommit<I, R> {
+  return new GroupCommit(options)
+}
+
+const DEFAULT_MAX_QUEUED = 16_384
+const RETRY_MS = 100
+
+interface Entry<I, R> {
+  readonly scope: CallScope
+  readonly item: I
+  readonly bytes: number
+  /** Takes the caller's abort away from a waiting item; set only for items that do wait. */
+  unwatch?: () => void
+  resolve(value: R): void
+  reject(error: unknown): void
+}
+
+interface Queue<I, R> {
+  readonly key: string
+  entries: Entry<I, R>[]
+  /** A group of this key is under way. */
+  busy: boolean
+}
+
+/** See the head of this file. Keeps the order of items within a key. */
+export class GroupCommit<I, R> {
+  readonly #options: GroupCommitOptions<I, R>
+  readonly #maxQueued: number
+  readonly #queues = new Map<string, Queue<I, R>>()
+  /** Keys with waiting items and no group under way, longest waiting first. */
+  readonly #ready = new Set<Queue<I, R>>()
+  #queued = 0
+  #running = 0
+  #scheduled = false
+  #closed = false
+  #onDrained: (() => void)[] = []
+
+  constructor(options: GroupCommitOptions<I, R>) {
+    this.#options = options
+    this.#maxQueued = options.maxQueued ?? DEFAULT_MAX_QUEUED
+  }
+
+  /**
+   * Adds an item to the next group of its key and resolves with its outcome when the group is durable. Rejects with
+   * DEADLINE_EXCEEDED or CANCELLED when the scope ends before the item is sent (afterwards its outcome is waited for),
+   * OVERLOADED when too many wait, DRAINING after {@link close}.
+   */
+  add(scope: CallScope, item: I): Promise<R> {
+    if (this.#closed)
+      return Promise.reject(new DomainError("DRAINING", "the daemon is about to stop; nothing was applied"))
+    if (scope.deadlineMs <= Date.now()) return Promise.reject(ended(scope))
+    if (this.#queued >= this.#maxQueued) {
+      const message = "too many writes wait for the store; nothing was applied"
+      return Promise.reject(new DomainError("OVERLOADED", message, { retryDelayMs: RETRY_MS }))
+    }
+    return new Promise<R>((resolve, reject) => {
+      const entry: Entry<I, R> = { scope, item, bytes: this.#options.bytes(item), resolve, reject }
+      this.#enqueue(this.#options.key(scope, item), entry)
+    })
+  }
+
+  /** Refuses new items and resolves when those it has are answered. */
+  close(): Promise<void> {
+    this.#closed = true
+    if (this.#queued + this.#running === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#onDrained.push(resolve))
+  }
+
+  #enqueue(key: string, entry: Entry<I, R>): void {
+    let queue = this.#queues.get(key)
+    if (queue === undefined) {
+      queue = { key, entries: [], busy: false }
+      this.#queues.set(key, queue)
+    }
+    queue.entries.push(entry)
+    this.#queued++
+    if (!queue.busy) this.#ready.add(queue)
+    if (queue.busy || this.#running >= this.#options.concurrency) this.#watch(queue, entry)
+    else this.#schedule()
+  }
+
+  /** At the end of the current turn, so that calls which were read from the network together share the first group too. */
+  #schedule(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    queueMicrotask(() => {
+      this.#scheduled = false
+      this.#start()
+    })
+  }
+
+  #start(): void {
+    for (const queue of this.#ready) {
+      if (this.#running >= this.#options.concurrency) break
+      this.#ready.delete(queue)
+      const group = this.#take(queue)
+      if (group.length > 0) void this.#run(queue, group)
+      else this.#retire(queue)
+    }
+    for (const queue of this.#ready) {
+      for (const entry of queue.entries) this.#watch(queue, entry)
+    }
+    this.#checkDrained()
+  }
+
+  /** The next group, without the items whose callers are gone. */
+  #take(queue: Queue<I, R>): Entry<I, R>[] {
+    const { maxItems, maxBytes } = this.#options
+    const group: Entry<I, R>[] = []
+    const now = Date.now()
+    let bytes = 0
+    let used = 0
+    for (const entry of queue.entries) {
+      const gone = entry.scope.deadlineMs <= now
+      if (!gone && group.length > 0 && (group.length >= maxItems || bytes + entry.bytes > maxBytes)) break
+      used++
+      entry.unwatch?.()
+      if (gone) entry.reject(ended(entry.scope))
+      else {
+        group.push(entry)
+        bytes += entry.bytes
+      }
+    }
+    queue.entries = queue.entries.slice(used)
+    this.#queued -= used
+    for (const entry of queue.entries) this.#watch(queue, entry)
+    return group
+  }
+
+  async #run(queue: Queue<I, R>, group: readonly Entry<I, R>[]): Promise<void> {
+    queue.busy = true
+    this.#running++
+    try {
+      const outcomes = await this.#options.run(
+        groupScope(group),
+        group.map(({ item }) => item),
+      )
+      group.forEach((entry, index) => {
+        settle(entry, outcomes[index])
+      })
+    } catch (error) {
+      for (const entry of group) entry.reject(error)
+    }
+    queue.busy = false
+    this.#running--
+    if (queue.entries.length > 0) this.#ready.add(queue)
+    else this.#retire(queue)
+    this.#start()
+  }
+
+  #retire(queue: Queue<I, R>): void {
+    if (queue.entries.length === 0) this.#queues.delete(queue.key)
+  }
+
+  /** Drops a waiting item when its caller leaves. */
+  #watch(queue: Queue<I, R>, entry: Entry<I, R>): void {
+    if (entry.unwatch !== undefined) return
+    const { signal } = entry.scope
+    const drop = () => {
+      entry.unwatch?.()
+      queue.entries = queue.entries.filter((other) => other !== entry)
+      this.#queued--
+      entry.reject(ended(entry.scope))
+      if (queue.entries.length === 0 && !queue.busy) {
+        this.#ready.delete(queue)
+        this.#retire(queue)
+      }
+      this.#checkDrained()
+    }
+    entry.unwatch = () => signal.removeEventListener("abort", drop)
+    if (signal.aborted) drop()
+    else signal.addEventListener("abort", drop, { once: true })
+  }
+
+  #checkDrained(): void {
+    if (!this.#closed || this.#queued + this.#running > 0) return
+    for (const resolve of this.#onDrained.splice(0)) resolve()
+  }
+}
+
+function groupScope<I, R>(group: readonly Entry<I, R>[]): CallScope {
+  const first = group[0]?.scope
+  if (first === undefined) throw new Error("a group is never empty")
+  return { ...systemScope(first.tenant), actor: first.actor, trace: first.trace }
+}
+
+function settle<I, R>(entry: Entry<I, R>, outcome: Outcome<R> | undefined): void {
+  if (outcome === undefined) {
+    const cause = new Error("a group's run must answer one outcome per item")
+    entry.reject(new DomainError("INTERNAL", "internal error", { cause }))
+  } else if (outcome.ok) entry.resolve(outcome.value)
+  else entry.reject(outcome.error)
+}
+
+function ended(scope: CallScope): DomainError {
+  if (scope.deadlineMs <= Date.now()) {
+    return new DomainError(
+      "DEADLINE_EXCEEDED",
+      "the deadline passed before the write was sent; nothing was applied",
+    )
+  }
+  const reason: unknown = scope.signal.reason
+  return reason instanceof DomainError
+    ? reason
+    : new DomainError("CANCELLED", "the call was cancelled before the write was sent; nothing was applied", {
+        cause: reason,
+      })
 }
