@@ -43,6 +43,13 @@ export async function appendAudit(
   return records.map(({ id, sequence, hash, day: ofDay }) => ({ id, day: ofDay, sequence, hash }))
 }
 
+/** Throws INVALID_FIELD for details that PostgreSQL cannot search, which would fail everybody in the same transaction. */
+export function requireStorableEntries(entries: readonly AuditEntry[]): void {
+  for (const [i, { details }] of entries.entries()) {
+    if (details !== undefined) requireStorableJson(`records[${i}].details`, details)
+  }
+}
+
 async function lockChain(tx: Tx, tenant: TenantId, nowMs: number): Promise<Head> {
   const { rows } = await tx.query<{ day: string; records: bigint; prev_hash: Buffer; head: Buffer }>({
     name: "audit_lock_chain",
