@@ -4,6 +4,9 @@
  *
  * Tenancy: every call runs with the scope's tenant in `keelplane.tenant` (set_config, local to the transaction) under a role
  * that owns nothing, so that row-level security is the second fence behind the explicit `tenant = $1` of each statement.
+ *
+ * Values: ./values says which JavaScript type each column comes back as and each parameter may be; int8 is a bigint,
+ * timestamptz a Date, and a JSON array must be given as JSON text.
  */
 import type { CallScope } from "../../domain/kernel/scope.ts"
 
@@ -36,7 +39,10 @@ export interface Tx {
 
 /** Connections to one PostgreSQL (or PGlite) database. Rejects with DomainError only: see ./errors. */
 export interface Database {
-  /** One statement in its own transaction; one round trip. */
+  /**
+   * One statement in its own transaction; one round trip. A SELECT that calls a function which writes belongs into
+   * {@link Database.transaction}: left early, a plain SELECT is reported as not applied.
+   */
   query<R = Record<string, unknown>>(scope: CallScope, statement: Statement): Promise<Rows<R>>
 
   /** Several statements in one transaction without waiting in between; one round trip; all or nothing; results in order. */
@@ -47,7 +53,8 @@ export interface Database {
 
   /**
    * An interactive transaction (read committed). `work` must not wait for anything but `tx`, for the embedded engine has one
-   * connection. Throwing rolls back.
+   * connection. Throwing rolls back. `work` runs again, from its beginning, when the transaction lost against another one
+   * (serialization failure, deadlock), so it must not have effects outside of `tx`.
    */
   transaction<T>(scope: CallScope, work: (tx: Tx) => Promise<T>): Promise<T>
 

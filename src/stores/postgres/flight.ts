@@ -33,8 +33,7 @@ export async function fly(
   const left = new Promise<never>((_, reject) => {
     leave = () => {
       reject(exchange.sent && flight.commits ? outcomeUnknown(scopeEnded(scope)) : scopeEnded(scope))
-      // A cancel request that fails leaves the statement to end by itself, which the session waits for anyway.
-      flight.cancel?.(session).catch(() => session.destroy())
+      if (flight.cancel !== undefined) session.hold(flight.cancel(session))
     }
     signal.addEventListener("abort", leave, { once: true })
   })

@@ -83,6 +83,12 @@ export class Session {
     await this.#client.query(text)
   }
 
+  /** Keeps the session busy until `work` is over: a late cancel request must not hit the next borrower. */
+  hold(work: Promise<void>): void {
+    const before = this.#tail
+    this.#tail = work.catch(() => this.destroy()).then(() => before)
+  }
+
   /** Resolves when nothing is running any more. */
   async settled(): Promise<void> {
     await this.#tail
