@@ -35,7 +35,8 @@ const SETTINGS: Readonly<Record<string, string>> = {
   synchronous_commit: "on",
   shared_buffers: "64MB",
   maintenance_work_mem: "128MB",
-  wal_sync_method: "fdatasync",
+  // fdatasync does nothing in WebAssembly; fsync reaches the disk through the thread's file system.
+  wal_sync_method: "fsync",
   // One connection: nothing can be blocked by a lock for long, and nothing replicates.
   wal_level: "minimal",
   max_wal_senders: "0",
