@@ -1,0 +1,146 @@
+/** Rules between keys: each value is fine by itself, together they would be unsafe or could not work. */
+import { accessSync, constants } from "node:fs"
+import { isLoopback, parseAddress } from "./address.ts"
+import type { Config } from "./schema.ts"
+
+/** A broken rule: the key to complain about and what is wrong. */
+export interface BrokenRule {
+  readonly path: readonly string[]
+  readonly message: string
+}
+
+type Rule = (config: Config) => readonly BrokenRule[]
+
+const breakWhen = (broken: boolean, path: readonly string[], message: string): readonly BrokenRule[] =>
+  broken ? [{ path, message }] : []
+
+const listening: Rule = ({ listen, auth }) => {
+  const data = parseAddress(listen.data)
+  const ops = parseAddress(listen.ops)
+  return [
+    ...breakWhen(
+      data !== undefined && !isLoopback(data.host) && auth.mode === "none",
+      ["listen", "data"],
+      "is reachable from other machines while auth.mode is none; use a loopback address or set auth.mode to required",
+    ),
+    ...breakWhen(
+      data !== undefined && ops !== undefined && data.port !== 0 && data.port === ops.port,
+      ["listen", "ops"],
+      "has the port of listen.data; the two need ports of their own",
+    ),
+    ...breakWhen(
+      listen.data === "none" && listen.unix === undefined,
+      ["listen", "data"],
+      "is none and listen.unix is not set, so nothing could reach the daemon",
+    ),
+  ]
+}
+
+const authentication: Rule = ({ auth }) => [
+  ...breakWhen(
+    auth.mode === "required" && auth.token_file === undefined,
+    ["auth", "token_file"],
+    "is needed with auth.mode required: it is the first credential, with which API keys are made",
+  ),
+  ...breakWhen(
+    auth.mode === "none" && auth.token_file !== undefined,
+    ["auth", "token_file"],
+    "has no effect while auth.mode is none; set auth.mode to required or remove it",
+  ),
+  ...unreadable(["auth", "token_file"], auth.token_file),
+]
+
+const limiting: Rule = ({ limits }) => [
+  ...breakWhen(
+    limits.default_deadline_ms > limits.max_deadline_ms,
+    ["limits", "default_deadline_ms"],
+    "is larger than limits.max_deadline_ms",
+  ),
+  ...breakWhen(
+    limits.in_flight_per_tenant > limits.in_flight,
+    ["limits", "in_flight_per_tenant"],
+    "is larger than limits.in_flight",
+  ),
+]
+
+const storing: Rule = ({ stores }) =>
+  (["memory", "events", "control"] as const).flatMap((name) => {
+    const { url, password_file, breaker } = stores[name]
+    const embedded = url.reveal() === "embedded"
+    return [
+      ...breakWhen(
+        embedded && password_file !== undefined,
+        ["stores", name, "password_file"],
+        "has no effect with the embedded engine",
+      ),
+      ...breakWhen(
+        password_file !== undefined && !embedded && hasPassword(url.reveal()),
+        ["stores", name, "password_file"],
+        "and a password in the url exclude each other",
+      ),
+      ...unreadable(["stores", name, "password_file"], password_file),
+      ...breakWhen(
+        breaker.probe_min_ms > breaker.probe_max_ms,
+        ["stores", name, "breaker", "probe_min_ms"],
+        "is larger than probe_max_ms",
+      ),
+    ]
+  })
+
+const caching: Rule = ({ cache }) =>
+  Object.entries(cache.namespaces).flatMap(([name, policy]) => [
+    ...breakWhen(
+      policy.max_bytes !== undefined && policy.max_bytes > cache.max_bytes,
+      ["cache", "namespaces", name, "max_bytes"],
+      "is larger than cache.max_bytes",
+    ),
+    ...breakWhen(
+      policy.max_length !== undefined && policy.kind === "value",
+      ["cache", "namespaces", name, "max_length"],
+      "applies to lists, hashes and sorted sets only",
+    ),
+  ])
+
+const embedding: Rule = ({ memory }) =>
+  Object.entries(memory.embedders).flatMap(([name, embedder]) =>
+    embedder.kind === "openai"
+      ? [
+          ...unreadable(["memory", "embedders", name, "api_key_file"], embedder.api_key_file),
+          ...breakWhen(
+            embedder.api_key_file !== undefined && plainAndRemote(embedder.url),
+            ["memory", "embedders", name, "url"],
+            "would send the API key unencrypted; use https",
+          ),
+        ]
+      : [],
+  )
+
+const RULES: readonly Rule[] = [listening, authentication, limiting, storing, caching, embedding]
+
+/** Every rule that `config` breaks. */
+export function brokenRules(config: Config): readonly BrokenRule[] {
+  return RULES.flatMap((rule) => rule(config))
+}
+
+function unreadable(path: readonly string[], file: string | undefined): readonly BrokenRule[] {
+  if (file === undefined) return []
+  try {
+    accessSync(file, constants.R_OK)
+    return []
+  } catch (error) {
+    return [{ path, message: `names a file that cannot be read: ${(error as NodeJS.ErrnoException).code}` }]
+  }
+}
+
+function hasPassword(url: string): boolean {
+  try {
+    return new URL(url).password !== ""
+  } catch {
+    return false
+  }
+}
+
+function plainAndRemote(url: string): boolean {
+  const parsed = new URL(url)
+  return parsed.protocol === "http:" && !isLoopback(parsed.hostname.replace(/^\[|\]$/g, ""))
+}

@@ -1,0 +1,318 @@
+/**
+ * The shape of the configuration, the only place where keys, defaults and ranges are written. The JSON Schema, the
+ * documentation, the names of environment variables and the meaning of flags all come from here.
+ */
+import { z } from "zod"
+import { parseAddress } from "./address.ts"
+import { Secret, secretUrl } from "./secret.ts"
+
+const count = (minimum: number, maximum: number) => z.int().min(minimum).max(maximum)
+const text = (maximum: number) => z.string().min(1).max(maximum)
+
+const address = text(260).refine((value) => parseAddress(value) !== undefined, {
+  message: "must be host:port, for example 127.0.0.1:50051",
+})
+
+const listen = z
+  .strictObject({
+    data: z
+      .union([address, z.literal("none")])
+      .default("127.0.0.1:50051")
+      .describe(
+        "host:port of the API (gRPC, gRPC-Web, Connect and JSON). Port 0 takes a free one; `none` leaves only the Unix socket.",
+      ),
+    ops: z
+      .union([address, z.literal("none")])
+      .default("127.0.0.1:50052")
+      .describe(
+        "host:port of /livez, /readyz, /metrics and grpc.health.v1, in plaintext and without authentication. `none` turns it off.",
+      ),
+    unix: text(104)
+      .optional()
+      .describe(
+        "Path of a Unix socket for the API, made with mode 0660. A socket left behind by a dead daemon is replaced.",
+      ),
+    reflection: z
+      .boolean()
+      .default(true)
+      .describe("Serve gRPC reflection, so that grpcurl needs no proto file."),
+  })
+  .prefault({})
+  .describe("Where the daemon listens.")
+
+const auth = z
+  .strictObject({
+    mode: z
+      .enum(["none", "required"])
+      .default("none")
+      .describe(
+        "`none`: on loopback and the Unix socket every caller is the tenant `default`. `required`: a token or an API key.",
+      ),
+    token_file: text(4096)
+      .optional()
+      .describe(
+        "File with one platform token per line, at least 32 characters each. Read again when it changes; two lines rotate without a gap.",
+      ),
+  })
+  .prefault({})
+  .describe("Who may call.")
+
+const limits = z
+  .strictObject({
+    message_bytes: count(65_536, 268_435_456)
+      .default(4_194_304)
+      .describe("Largest request or response message."),
+    connections: count(1, 100_000).default(1_024).describe("Open connections over all listeners of the API."),
+    streams_per_connection: count(1, 100_000)
+      .default(1_024)
+      .describe("Concurrent HTTP/2 streams on one connection."),
+    session_memory_mb: count(8, 4_096)
+      .default(256)
+      .describe("Memory that one HTTP/2 session may hold, in mebibytes."),
+    in_flight: count(1, 1_000_000)
+      .default(4_096)
+      .describe("Unary calls in flight in the whole daemon; more are refused with OVERLOADED."),
+    in_flight_per_tenant: count(1, 1_000_000)
+      .default(2_048)
+      .describe("Unary calls in flight for one tenant."),
+    streams_per_tenant: count(1, 1_000_000)
+      .default(512)
+      .describe("Open streams and long polls for one tenant."),
+    depth: count(8, 512).default(64).describe("How deep messages, Structs and lists may nest."),
+    default_deadline_ms: count(1, 86_400_000)
+      .default(30_000)
+      .describe("Deadline of a unary call whose client sent none."),
+    max_deadline_ms: count(1, 86_400_000)
+      .default(3_600_000)
+      .describe("Longer deadlines of unary calls are shortened to this."),
+  })
+  .prefault({})
+  .describe("How much a caller may ask.")
+
+const breaker = z
+  .strictObject({
+    enabled: z.boolean().default(true).describe("False never refuses a call because of earlier failures."),
+    error_percent: count(1, 99)
+      .default(50)
+      .describe("Share of failed calls in the window above which the breaker opens."),
+    volume: count(20, 100_000)
+      .default(20)
+      .describe("Calls in the window below which the breaker never opens."),
+    window_ms: count(1_000, 600_000).default(10_000).describe("Length of the rolling window."),
+    probe_min_ms: count(10, 600_000)
+      .default(500)
+      .describe("Pause before the first probe of an open breaker, before jitter."),
+    probe_max_ms: count(10, 3_600_000)
+      .default(30_000)
+      .describe("Longest pause between probes; each failure doubles it up to here."),
+    probe_timeout_ms: count(10, 600_000).default(2_000).describe("How long a probe may take."),
+    slow_ms: count(1, 600_000)
+      .default(1_000)
+      .describe(
+        "A call that its deadline ended counts against the store only when the store had it for at least this long.",
+      ),
+  })
+  .prefault({})
+  .describe("Circuit breaker, one for reads and one for writes.")
+
+const sqlUrl = z
+  .union([
+    z.literal("embedded"),
+    z.string().regex(/^postgres(ql)?:\/\/.+/, "must be `embedded` or postgres://..."),
+  ])
+  .default("embedded")
+  .transform((value) => (value === "embedded" ? new Secret(value, value) : secretUrl(value)))
+  .describe(
+    "`embedded` (PostgreSQL inside the daemon, under data_dir) or postgres://user@host/database. A password in it is never shown; password_file is better.",
+  )
+
+const sqlStore = (covers: string) =>
+  z
+    .strictObject({
+      url: sqlUrl,
+      password_file: text(4096).optional().describe("File with the password; read at each new connection."),
+      pool_max: count(1, 1_000).default(10).describe("Most connections to a PostgreSQL server."),
+      breaker,
+    })
+    .prefault({})
+    .describe(`Where ${covers} live. Stores with the same url share one pool.`)
+
+const stores = z
+  .strictObject({
+    memory: sqlStore("collections and records"),
+    events: sqlStore("streams, sessions and the audit log"),
+    control: sqlStore("tenants, keys, billing, jobs and locks"),
+    cache: z
+      .strictObject({
+        url: z
+          .literal("embedded")
+          .default("embedded")
+          .describe("`embedded`: inside the daemon; lost at a restart, as a cache may be."),
+      })
+      .prefault({})
+      .describe("Where cached values, channels and rate limits live."),
+  })
+  .prefault({})
+  .describe("Which engine serves which plane.")
+
+const namespace = z
+  .strictObject({
+    kind: z
+      .enum(["value", "hash", "list", "sorted_set", "any"])
+      .default("any")
+      .describe("The only kind of key the namespace takes."),
+    default_ttl_s: count(0, 315_360_000)
+      .default(0)
+      .describe("Life of a key whose writer sets none, in seconds; 0 keeps it."),
+    max_length: count(1, 10_000_000).optional().describe("Most items, fields or members of one key."),
+    max_entries: count(1, 100_000_000)
+      .optional()
+      .describe("Most keys of one tenant before the least recently used goes."),
+    max_bytes: count(1_024, 1_099_511_627_776)
+      .optional()
+      .describe("Most bytes of one tenant before the least recently used goes."),
+    refresh_on_read: z.boolean().default(false).describe("A read starts the life of a key again."),
+    refresh_on_write: z
+      .boolean()
+      .default(false)
+      .describe("A write to an existing collection or number starts its life again."),
+  })
+  .describe("Policy of one cache namespace.")
+
+const cache = z
+  .strictObject({
+    max_bytes: count(1_048_576, 1_099_511_627_776)
+      .default(268_435_456)
+      .describe("Memory for all tenants together; the least recently used entries go first."),
+    namespaces: z
+      .record(
+        z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "must be 1 to 63 of a-z, 0-9, `.`, `_`, `-`"),
+        namespace,
+      )
+      .default({})
+      .describe(
+        "More namespaces, or other policies for the built-in ones (context, tool-results, short-term-memory, metrics, session).",
+      ),
+  })
+  .prefault({})
+  .describe("Cache.")
+
+const embedder = z
+  .discriminatedUnion("kind", [
+    z.strictObject({
+      kind: z
+        .literal("builtin")
+        .describe("Hashed character n-grams: lexical likeness only, no model, no network."),
+      dimension: count(16, 4_096).default(384).describe("Length of the vectors."),
+    }),
+    z.strictObject({
+      kind: z.literal("openai").describe("Any endpoint that speaks OpenAI's /embeddings."),
+      url: z.url({ protocol: /^https?$/ }).describe("Base URL; /embeddings is added."),
+      model: text(256).describe("Name of the model, sent with each request."),
+      dimension: count(1, 16_000).describe("Length of the vectors the model gives."),
+      api_key_file: text(4096).optional().describe("File with the key; read again when it changes."),
+      batch: count(1, 2_048).default(64).describe("Most texts in one request."),
+      timeout_ms: count(100, 600_000).default(10_000).describe("Longest wait for one request."),
+      retries: count(0, 10).default(2).describe("Repetitions after 429, 5xx or a broken connection."),
+    }),
+  ])
+  .describe("How text becomes vectors.")
+
+const memory = z
+  .strictObject({
+    embedders: z
+      .record(
+        z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, "must be 1 to 63 of a-z, 0-9, `_`, `-`"),
+        embedder,
+      )
+      .default({})
+      .describe("Embedders by the name that collections use. `builtin` exists without being listed."),
+  })
+  .prefault({})
+  .describe("Memory.")
+
+const retention = z
+  .strictObject({
+    sessions_days: count(1, 36_500)
+      .default(30)
+      .describe("Days a session is kept after its last change, unless it says otherwise."),
+    jobs_days: count(1, 36_500).default(365).describe("Days a finished job is kept."),
+    audit_days: count(1, 36_500)
+      .default(2_557)
+      .describe("Days an audit record is kept; 2557 are seven years."),
+  })
+  .prefault({})
+  .describe("How long data is kept.")
+
+const telemetry = z
+  .strictObject({
+    log_level: z
+      .enum(["debug", "info", "warn", "error", "silent"])
+      .default("info")
+      .describe("Least severe line that is written."),
+    log_format: z
+      .enum(["auto", "json", "pretty"])
+      .default("auto")
+      .describe("`auto`: pretty on a terminal, JSON lines elsewhere."),
+    otlp_endpoint: z
+      .url({ protocol: /^https?$/ })
+      .optional()
+      .describe(
+        "Base URL of an OTLP/HTTP collector for traces; /v1/traces is added. Taken from OTEL_EXPORTER_OTLP_ENDPOINT as well. Unset: tracing is off.",
+      ),
+    trace_sample_ratio: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(1)
+      .describe("Share of calls without a sampled parent that are traced, 0 to 1."),
+  })
+  .prefault({})
+  .describe("Logs and traces. Metrics are always on the ops port.")
+
+const shutdown = z
+  .strictObject({
+    grace_ms: count(0, 600_000)
+      .default(20_000)
+      .describe("How long a drain waits for calls in flight before it cuts them."),
+  })
+  .prefault({})
+  .describe("Stopping.")
+
+/** The whole configuration. Input is what files and variables hold; output is {@link Config}. */
+export const configSchema = z.strictObject({
+  data_dir: text(4096)
+    .default("./.keelplane")
+    .describe("Folder of the embedded engines' data, made with mode 0700. One daemon at a time."),
+  listen,
+  auth,
+  limits,
+  stores,
+  cache,
+  memory,
+  retention,
+  telemetry,
+  shutdown,
+})
+
+type Frozen<T> = T extends Secret | string | number | boolean | undefined
+  ? T
+  : { readonly [K in keyof T]: Frozen<T[K]> }
+
+/** The configuration as the daemon uses it: complete, checked, frozen. */
+export type Config = Frozen<z.output<typeof configSchema>>
+
+/** Settings of one circuit breaker. */
+export type BreakerConfig = Config["stores"]["memory"]["breaker"]
+
+/** Settings of one SQL store. */
+export type SqlStoreConfig = Config["stores"]["memory"]
+
+/** The schema of what users write, as JSON Schema 2020-12. */
+export function configJsonSchema(): Record<string, unknown> {
+  return {
+    title: "keelplane.yaml",
+    description: "Configuration of the keelplane daemon.",
+    ...z.toJSONSchema(configSchema, { io: "input", target: "draft-2020-12" }),
+  }
+}
