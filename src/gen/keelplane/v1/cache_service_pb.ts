@@ -4260,8 +4260,8 @@ export const CacheService: GenService<{
     output: typeof CacheServiceExecuteResponseSchema;
   },
   /**
-   * Runs operations in order as they arrive and answers each, in the same order, with its correlation id. At most 256 may be
-   * unanswered; the daemon reads no further until the client has taken answers.
+   * Runs operations in order as they arrive and answers each, in the same order, with its correlation id. The daemon reads no
+   * further ahead than the client takes answers.
    *
    * @generated from rpc keelplane.v1.CacheService.Pipeline
    */
