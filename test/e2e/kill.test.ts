@@ -77,11 +77,11 @@ function writers(channel: Channel, done: Acknowledged, round: number): Promise<v
       done.jobs.add(job?.jobId ?? "")
     }),
     writeUntilCut(async () => {
-      const { version } = await control.putConfig({
+      const { config } = await control.putConfig({
         key: "kill",
         value: { case: "structValue", value: { round } },
       })
-      done.version = version?.version ?? 0n
+      done.version = config?.version ?? 0n
     }),
     writeUntilCut(async () => {
       await billing.recordUsage({
@@ -127,8 +127,8 @@ async function check(channel: Channel, done: Acknowledged): Promise<void> {
   }
   const jobs = channel.stub(JobService)
   for (const jobId of done.jobs) await jobs.getJob({ jobId })
-  const { version } = await channel.stub(ControlService).getConfig({ key: "kill" })
-  assert.ok((version?.version ?? 0n) >= done.version, "an acknowledged configuration version is gone")
+  const { config } = await channel.stub(ControlService).getConfig({ key: "kill" })
+  assert.ok((config?.version ?? 0n) >= done.version, "an acknowledged configuration version is gone")
   const usage = await channel
     .stub(BillingService)
     .getUsage({ meter: "kill", aggregation: UsageAggregation.COUNT })
