@@ -1,0 +1,48 @@
+/** The agent RPCs. */
+import { parseFilter } from "../../domain/kernel/filter/index.ts"
+import { AgentSchema } from "../../gen/keelplane/v1/control_service_pb.ts"
+import { maskedFields, patchOf } from "../field-mask.ts"
+import { type ControlHandlers, type ControlServiceDeps, PAGE } from "./deps.ts"
+import {
+  AGENT_FILTER,
+  AGENT_NAMES,
+  agentFields,
+  agentMessage,
+  idOf,
+  requiredId,
+} from "./resource-messages.ts"
+
+type AgentHandlers = Pick<
+  ControlHandlers,
+  "createAgent" | "getAgent" | "listAgents" | "updateAgent" | "deleteAgent"
+>
+
+/** Handlers over the agent store. What changes agents may change whether keys are good. */
+export function agentHandlers({ agents, pages, signals }: ControlServiceDeps): AgentHandlers {
+  return {
+    createAgent: async ({ agent }, ctx) => {
+      if (agent === undefined) return {}
+      return { agent: agentMessage(await agents.create(ctx, idOf(agent.agentId), agentFields(agent))) }
+    },
+    getAgent: async (req, ctx) => ({ agent: agentMessage(await agents.get(ctx, req.agentId)) }),
+    listAgents: async (req, ctx) => {
+      const filter = parseFilter(req.filter, AGENT_FILTER)
+      const page = await agents.list(ctx, filter, pages.request(ctx, req, PAGE))
+      return { agents: page.items.map(agentMessage), nextPageToken: pages.token(ctx, req, page.next) }
+    },
+    updateAgent: async ({ agent, updateMask, ifRevisionMatch }, ctx) => {
+      if (agent === undefined) return {}
+      const id = requiredId("agent.agent_id", agent.agentId)
+      const masked = maskedFields(AgentSchema, agent, updateMask, Object.values(AGENT_NAMES))
+      const patch = patchOf(agentFields(agent), AGENT_NAMES, masked)
+      const updated = await agents.update(ctx, id, patch, ifRevisionMatch)
+      signals.identityChanged()
+      return { agent: agentMessage(updated) }
+    },
+    deleteAgent: async (req, ctx) => {
+      await agents.delete(ctx, req.agentId, req.ifRevisionMatch)
+      signals.identityChanged()
+      return {}
+    },
+  }
+}
