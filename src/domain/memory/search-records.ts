@@ -1,0 +1,247 @@
+/** Searches a collection: resolves what to look for, asks the engine, and ranks. */
+import type { Clock } from "../kernel/clock.ts"
+import { invalidField, limitExceeded, notFound } from "../kernel/errors.ts"
+import type { Filter } from "../kernel/filter/index.ts"
+import type { CallScope } from "../kernel/scope.ts"
+import { ALL_PARTS, type Collection, ID_ONLY, type MemoryRecord, type RecordParts } from "./model.ts"
+import type { Embedders, EngineQuery, MemoryStore } from "./ports.ts"
+import { diversify, type Fusion, favourRecent, fuse, type Ranked } from "./rank.ts"
+import { checkText } from "./text.ts"
+import { embed } from "./upsert-records.ts"
+import { checkVector } from "./vectors.ts"
+
+/** What a search ranks by; AUTO is dense where there is or can be a vector. */
+export type SearchMode = "AUTO" | "DENSE" | "KEYWORD" | "HYBRID"
+
+/** One search, defaults filled in but for those that depend on the collection. */
+export interface SearchQuery {
+  readonly target:
+    | { readonly kind: "vector"; readonly vector: Float32Array }
+    | { readonly kind: "text"; readonly text: string }
+    | { readonly kind: "record"; readonly id: string }
+  /** Words for the keyword list where the target is not a text; may be empty. */
+  readonly keywords: string
+  readonly k: number
+  readonly offset: number
+  readonly minScore: number | undefined
+  readonly filter: Filter | undefined
+  readonly mode: SearchMode
+  readonly fusion: Fusion
+  readonly recencyHalfLifeMs: number | undefined
+  /** Lambda of maximal marginal relevance. */
+  readonly diversity: number | undefined
+  /** 0: chosen. */
+  readonly candidates: number
+  /** 0: chosen. */
+  readonly efSearch: number
+  readonly exact: boolean
+  readonly parts: RecordParts
+}
+
+/** What {@link searchRecords} works with. */
+export interface SearchDeps {
+  readonly store: MemoryStore
+  readonly embedders: Embedders
+  readonly clock: Clock
+}
+
+/** Most candidates per list, and with diversity. */
+const MAX_CANDIDATES = 2000
+const MAX_DIVERSE_CANDIDATES = 500
+const MAX_DIVERSE = 200
+const MIN_CANDIDATES = 100
+const DEFAULT_EF_SEARCH = 100
+const MAX_EF_SEARCH = 1000
+
+/** A search as it will be run. `path` is where it stands in the request. */
+interface Plan {
+  readonly query: SearchQuery
+  readonly path: string
+  readonly fused: boolean
+  /** More than the engine's order: candidates are ranked again here. */
+  readonly staged: boolean
+  readonly vector: Float32Array | undefined
+  readonly words: string | undefined
+  /** The record searched by, which is left out. */
+  readonly self: string | undefined
+}
+
+/**
+ * Runs all queries over one collection together; answers in order, best first. INVALID_FIELD with paths below `path(i)`,
+ * LIMIT_EXCEEDED, NOT_FOUND for the collection or the record searched by, and what the embedder raises.
+ */
+export async function searchRecords(
+  deps: SearchDeps,
+  scope: CallScope,
+  collectionId: string,
+  queries: readonly SearchQuery[],
+  path: (index: number) => string,
+): Promise<readonly (readonly Ranked[])[]> {
+  const collection = await deps.store.getCollection(scope, collectionId)
+  const plans = await resolve(deps, scope, collection, queries, path)
+  const answers = await deps.store.search(scope, collection, plans.map(engineQuery))
+  const results: Ranked[][] = []
+  for (const [i, plan] of plans.entries()) {
+    const answer = answers[i] ?? { dense: [], keyword: [] }
+    const hits = await rank(
+      deps,
+      scope,
+      collection,
+      plan,
+      fuse(answer, plan.fused ? plan.query.fusion : undefined),
+    )
+    results.push(hits)
+  }
+  return results
+}
+
+async function resolve(
+  deps: SearchDeps,
+  scope: CallScope,
+  collection: Collection,
+  queries: readonly SearchQuery[],
+  path: (index: number) => string,
+): Promise<readonly Plan[]> {
+  queries.forEach((query, i) => {
+    checkLimits(query, path(i))
+  })
+  const modes = queries.map((query, i) => modeOf(query, collection, path(i)))
+  const records = await recordsOf(deps, scope, collection, queries)
+  const wanted = queries.flatMap((query, i) =>
+    query.target.kind === "text" && modes[i] !== "KEYWORD" ? [query.target.text] : [],
+  )
+  const made = (wanted.length === 0 ? [] : await embed(deps.embedders, scope, collection, wanted)).values()
+  return queries.map((query, i) => {
+    const mode = modes[i] ?? "DENSE"
+    const { target } = query
+    const record = target.kind === "record" ? records.get(target.id) : undefined
+    const vector =
+      mode === "KEYWORD"
+        ? undefined
+        : target.kind === "vector"
+          ? target.vector
+          : target.kind === "text"
+            ? made.next().value
+            : record?.vector
+    if (vector !== undefined) checkVector(vector, collection, `${path(i)}.vector`, "")
+    return {
+      query,
+      path: path(i),
+      fused: mode === "HYBRID",
+      staged: mode === "HYBRID" || query.recencyHalfLifeMs !== undefined || query.diversity !== undefined,
+      vector,
+      words: mode === "DENSE" ? undefined : wordsOf(query, record, path(i)),
+      self: target.kind === "record" ? target.id : undefined,
+    }
+  })
+}
+
+function checkLimits(query: SearchQuery, path: string): void {
+  if (query.target.kind === "text") checkText(query.target.text, `${path}.text`)
+  if (query.target.kind === "record") checkText(query.target.id, `${path}.record_id`)
+  checkText(query.keywords, `${path}.keywords`)
+  if (query.fusion.kind === "weighted" && query.fusion.dense + query.fusion.keyword === 0) {
+    throw invalidField(`${path}.weighted`, "not both weights may be 0")
+  }
+  if (query.diversity === undefined) return
+  const wanted = query.k + query.offset
+  if (wanted > MAX_DIVERSE) throw limitExceeded(`${path}.k`, wanted, MAX_DIVERSE)
+  if (query.candidates > MAX_DIVERSE_CANDIDATES) {
+    throw limitExceeded(`${path}.candidates`, query.candidates, MAX_DIVERSE_CANDIDATES)
+  }
+}
+
+function modeOf(query: SearchQuery, collection: Collection, path: string): Exclude<SearchMode, "AUTO"> {
+  const canEmbed = collection.embedder !== ""
+  if (query.mode === "AUTO") return query.target.kind === "text" && !canEmbed ? "KEYWORD" : "DENSE"
+  if (query.mode !== "KEYWORD" && query.target.kind === "text" && !canEmbed) {
+    throw invalidField(`${path}.text`, "the collection has no embedder: send a vector, or search by keyword")
+  }
+  return query.mode
+}
+
+async function recordsOf(
+  deps: SearchDeps,
+  scope: CallScope,
+  collection: Collection,
+  queries: readonly SearchQuery[],
+): Promise<ReadonlyMap<string, MemoryRecord>> {
+  const ids = new Set(queries.flatMap(({ target }) => (target.kind === "record" ? [target.id] : [])))
+  if (ids.size === 0) return new Map()
+  const records = await deps.store.get(scope, collection, [...ids], { ...ALL_PARTS, metadata: false })
+  const found = new Map(records.map((record) => [record.id, record]))
+  for (const id of ids) if (!found.has(id)) throw notFound("record", id)
+  return found
+}
+
+function wordsOf(query: SearchQuery, record: MemoryRecord | undefined, path: string): string {
+  const own = query.target.kind === "text" ? query.target.text : ""
+  const words = query.keywords !== "" ? query.keywords : own !== "" ? own : (record?.text ?? "")
+  if (words === "") throw invalidField(`${path}.keywords`, "a keyword search needs words")
+  return words
+}
+
+function engineQuery(plan: Plan): EngineQuery {
+  const { query } = plan
+  const wanted = query.k + query.offset
+  const most = query.diversity === undefined ? MAX_CANDIDATES : MAX_DIVERSE_CANDIDATES
+  const pool = Math.min(
+    most,
+    query.candidates === 0 ? Math.max(MIN_CANDIDATES, 4 * wanted) : query.candidates,
+  )
+  // One more, for the record searched by is among the answers and is left out.
+  const limit = (plan.staged ? Math.max(pool, wanted) : wanted) + (plan.self === undefined ? 0 : 1)
+  const efSearch = query.efSearch === 0 ? Math.max(DEFAULT_EF_SEARCH, wanted) : query.efSearch
+  return {
+    filter: query.filter,
+    parts: plan.staged ? { ...ID_ONLY, vector: query.diversity !== undefined } : query.parts,
+    dense:
+      plan.vector === undefined
+        ? undefined
+        : {
+            vector: plan.vector,
+            limit,
+            exact: query.exact,
+            efSearch: Math.min(MAX_EF_SEARCH, efSearch),
+          },
+    keyword: plan.words === undefined ? undefined : { text: plan.words, limit },
+  }
+}
+
+async function rank(
+  deps: SearchDeps,
+  scope: CallScope,
+  collection: Collection,
+  plan: Plan,
+  fused: readonly Ranked[],
+): Promise<Ranked[]> {
+  const { query } = plan
+  let ranked = fused.filter((entry) => entry.record.id !== plan.self)
+  if (query.recencyHalfLifeMs !== undefined) {
+    ranked = favourRecent(ranked, query.recencyHalfLifeMs, deps.clock.now())
+  }
+  const { minScore } = query
+  if (minScore !== undefined) ranked = ranked.filter((entry) => entry.score >= minScore)
+  const end = query.offset + query.k
+  if (query.diversity !== undefined) ranked = await diversify(ranked, query.diversity, end, scope.signal)
+  const page = ranked.slice(query.offset, end)
+  return plan.staged ? fill(deps, scope, collection, page, query.parts) : page
+}
+
+/** Reads the records of a page that was ranked by ids; those deleted meanwhile drop out. */
+async function fill(
+  deps: SearchDeps,
+  scope: CallScope,
+  collection: Collection,
+  page: readonly Ranked[],
+  parts: RecordParts,
+): Promise<Ranked[]> {
+  if (page.length === 0) return []
+  const ids = page.map((entry) => entry.record.id)
+  const records = await deps.store.get(scope, collection, ids, parts)
+  const byId = new Map(records.map((record) => [record.id, record]))
+  return page.flatMap((entry) => {
+    const record = byId.get(entry.record.id)
+    return record === undefined ? [] : [{ ...entry, record }]
+  })
+}

@@ -1,0 +1,222 @@
+/** Ranked searches over the Memory plane's records in SQL. */
+import type { Clock } from "../../domain/kernel/clock.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import { type Collection, scoreOf } from "../../domain/memory/model.ts"
+import type { Candidate, EngineAnswer, EngineQuery } from "../../domain/memory/ports.ts"
+import type { Database, Rows, Statement } from "./database.ts"
+import { filterSql } from "./filter-sql.ts"
+import {
+  isLive,
+  RECORD_FILTER_COLUMNS,
+  type RecordRow,
+  recordColumns,
+  toRecord,
+  vectorLiteral,
+} from "./memory-rows.ts"
+
+type Dense = NonNullable<EngineQuery["dense"]>
+
+/** Distance operators of pgvector. */
+const OPERATORS = { COSINE: "<=>", L2: "<->", INNER_PRODUCT: "<#>", L1: "<+>" } as const
+
+/** Most rows that an index hands out before its search ends; what is then missing is found exactly. */
+const MAX_SCAN_TUPLES = 40_000
+
+/** See {@link MemoryStore.search}. All queries go to the store together; those that came back short once more. */
+export async function searchRecords(
+  database: Database,
+  clock: Clock,
+  scope: CallScope,
+  collection: Collection,
+  queries: readonly EngineQuery[],
+): Promise<readonly EngineAnswer[]> {
+  const build = new SearchBuilder(scope, collection, new Date(clock.now()))
+  const indexed = collection.indexState !== "EXACT"
+  const first = queries.map((query) => build.statements(query, indexed && query.dense?.exact === false))
+  const answers = await run(database, scope, first)
+  const short = queries.flatMap((query, i) => {
+    const approximate = first[i]?.dense?.approximate === true
+    return approximate && (answers[i]?.dense?.count ?? 0) < (query.dense?.limit ?? 0) ? [i] : []
+  })
+  const again = await run(
+    database,
+    scope,
+    short.map((i) => build.statements({ ...EMPTY, ...queries[i], keyword: undefined }, false)),
+  )
+  short.forEach((i, n) => {
+    answers[i] = { dense: again[n]?.dense, keyword: answers[i]?.keyword }
+  })
+  return answers.map(({ dense, keyword }) => ({
+    dense: candidates(dense, (row) => scoreOf(collection.metric, Number(row.measure))),
+    keyword: candidates(keyword, (row) => Number(row.measure)),
+  }))
+}
+
+const EMPTY: EngineQuery = {
+  filter: undefined,
+  parts: { text: false, metadata: false, vector: false },
+  dense: undefined,
+  keyword: undefined,
+}
+
+interface Planned {
+  readonly dense: { readonly statements: readonly Statement[]; readonly approximate: boolean } | undefined
+  readonly keyword: Statement | undefined
+}
+
+type ScoredRow = RecordRow & { readonly measure: number }
+
+interface RawAnswer {
+  readonly dense: Rows<ScoredRow> | undefined
+  readonly keyword: Rows<ScoredRow> | undefined
+}
+
+async function run(database: Database, scope: CallScope, plans: readonly Planned[]): Promise<RawAnswer[]> {
+  const statements = plans.flatMap((plan) => [
+    ...(plan.dense?.statements ?? []),
+    ...(plan.keyword === undefined ? [] : [plan.keyword]),
+  ])
+  if (statements.length === 0) return plans.map(() => ({ dense: undefined, keyword: undefined }))
+  // Each statement selects the columns of ScoredRow, but for the settings, whose rows are not looked at.
+  const results = (await database.pipeline(scope, statements)) as unknown as readonly Rows<ScoredRow>[]
+  let at = 0
+  return plans.map((plan) => {
+    at += plan.dense?.statements.length ?? 0
+    const dense = plan.dense === undefined ? undefined : results[at - 1]
+    const keyword = plan.keyword === undefined ? undefined : results[at++]
+    return { dense, keyword }
+  })
+}
+
+function candidates(
+  rows: Rows<ScoredRow> | undefined,
+  score: (row: ScoredRow) => number,
+): readonly Candidate[] {
+  return rows?.rows.map((row) => ({ record: toRecord(row), score: score(row) })) ?? []
+}
+
+class SearchBuilder {
+  readonly #scope: CallScope
+  readonly #collection: Collection
+  readonly #now: Date
+
+  constructor(scope: CallScope, collection: Collection, now: Date) {
+    this.#scope = scope
+    this.#collection = collection
+    this.#now = now
+  }
+
+  statements(query: EngineQuery, approximate: boolean): Planned {
+    const { dense, keyword } = query
+    return {
+      dense:
+        dense === undefined
+          ? undefined
+          : {
+              approximate,
+              statements: approximate
+                ? [settings(dense), this.#approximate(query, dense)]
+                : [this.#exact(query, dense)],
+            },
+      keyword: keyword === undefined ? undefined : this.#keyword(query, keyword),
+    }
+  }
+
+  /** `$1` tenant, `$2` collection key, `$3` now, then the filter's. */
+  #where(query: EngineQuery, values: unknown[]): string {
+    values.push(this.#scope.tenant, this.#collection.ref, this.#now)
+    const filter =
+      query.filter === undefined ? "" : ` and ${filterSql(query.filter, RECORD_FILTER_COLUMNS, values)}`
+    return `r.tenant = $1 and r.collection_key = $2::bigint and ${isLive(3)}${filter}`
+  }
+
+  #distance(dense: Dense, values: unknown[]): string {
+    const { quantization, metric, dimension } = this.#collection
+    const type = quantization === "HALF" ? "halfvec" : "vector"
+    const column = quantization === "HALF" ? "r.embedding_half" : "r.embedding"
+    const query = `$${values.push(vectorLiteral(dense.vector))}::${type}(${dimension})`
+    return `((${column}::${type}(${dimension})) ${OPERATORS[metric]} ${query})`
+  }
+
+  #exact(query: EngineQuery, dense: Dense): Statement {
+    const values: unknown[] = []
+    const where = this.#where(query, values)
+    const distance = this.#distance(dense, values)
+    return {
+      text: `select ${recordColumns(query.parts)}, ${distance} as measure from memory_records r
+        where ${where} order by measure, r.id limit $${values.push(dense.limit)}`,
+      values,
+    }
+  }
+
+  /** The index' best and, exactly, the best of what is not in it yet; then the best of both. */
+  #approximate(query: EngineQuery, dense: Dense): Statement {
+    const values: unknown[] = []
+    const where = this.#where(query, values)
+    const distance = this.#distance(dense, values)
+    const limit = `limit $${values.push(dense.limit)}`
+    const key = BigInt(this.#collection.ref)
+    // The key stands in the text too, for the planner to see that the partial index applies. ctid instead of columns: text,
+    // metadata and vectors are read for the winners only.
+    const part = (state: string): string =>
+      `(select r.ctid as place, r.id as tie, ${distance} as measure from memory_records r
+        where ${where} and r.collection_key = ${key} and ${state} order by ${distance} ${limit})`
+    return {
+      text: `with best as materialized (select * from (${part("r.indexed")} union all ${part("not r.indexed")}) parts
+          order by measure, tie ${limit})
+        select ${recordColumns(query.parts)}, best.measure from best join memory_records r on r.ctid = best.place
+        where r.tenant = $1 order by best.measure, r.id`,
+      values,
+    }
+  }
+
+  /**
+   * Terms are weighed by rarity (as BM25 does) and by how often and how densely a record has them: ts_rank saturates in the
+   * number of occurrences and, with 1, falls with the logarithm of the length.
+   */
+  #keyword(query: EngineQuery, keyword: { readonly text: string; readonly limit: number }): Statement {
+    const values: unknown[] = []
+    const where = this.#where(query, values)
+    const text = `$${values.push(keyword.text)}::text`
+    const limit = `limit $${values.push(keyword.limit)}`
+    return {
+      text: `with terms as materialized (
+          select n, quoted, quoted::tsquery as term from (
+            select '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''' as quoted, n::int
+            from unnest(to_tsvector('simple', ${text})) with ordinality as u (lexeme, positions, weights, n)
+            limit ${MAX_QUERY_TERMS}) lexemes),
+        wanted as materialized (select coalesce(string_agg(quoted, ' | '), '')::tsquery as any_term from terms),
+        matched as materialized (select r.ctid as place, r.id as tie, r.words from memory_records r
+          where ${where} and r.words @@ (select any_term from wanted)),
+        total as materialized (select count(*)::double precision as records from memory_records r
+          where r.tenant = $1 and r.collection_key = $2::bigint),
+        parts as materialized (select m.place, m.tie, t.n, ts_rank(m.words, t.term, 1) as weight
+          from matched m join terms t on m.words @@ t.term),
+        rarity as materialized (
+          select n, ln(1 + greatest(0, (select records from total) - count(*) + 0.5) / (count(*) + 0.5)) as idf
+          from parts group by n),
+        best as materialized (select p.place, p.tie, sum(p.weight * y.idf)::double precision as measure
+          from parts p join rarity y using (n) group by p.place, p.tie order by measure desc, p.tie ${limit})
+        select ${recordColumns(query.parts)}, best.measure from best join memory_records r on r.ctid = best.place
+        where r.tenant = $1 order by best.measure desc, r.id`,
+      values,
+    }
+  }
+}
+
+/** Different words of a query that count. */
+const MAX_QUERY_TERMS = 64
+
+function settings(dense: Dense): Statement {
+  return {
+    name: "memory_search_settings",
+    text: `select set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'strict_order', true),
+      set_config('hnsw.max_scan_tuples', $2, true), set_config('ivfflat.iterative_scan', 'relaxed_order', true),
+      set_config('ivfflat.probes', $3, true)`,
+    values: [
+      String(Math.max(dense.efSearch, Math.min(dense.limit, 1000))),
+      String(MAX_SCAN_TUPLES),
+      String(Math.min(32_768, Math.max(1, Math.ceil(dense.efSearch / 10)))),
+    ],
+  }
+}
