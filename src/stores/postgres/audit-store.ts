@@ -17,6 +17,7 @@ import type {
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { requireLive } from "../../domain/kernel/wake-ups.ts"
 import { createGroupCommit, type GroupCommit } from "../group-commit.ts"
 import { appendAudit, requireStorableEntries } from "./audit-append.ts"
 import { AUDIT_COLUMNS, type AuditRow, auditWhere, type DayRow, dayOf, recordOf } from "./audit-rows.ts"
@@ -61,6 +62,7 @@ class PostgresAuditStore implements AuditStore {
   }
 
   async record(scope: CallScope, entries: readonly AuditEntry[]): Promise<readonly AuditReceipt[]> {
+    requireLive(scope)
     requireStorableEntries(entries)
     if (scope.idempotency === undefined) return this.#groups.add(scope, entries)
     return this.#database.mutate(scope, "audit.record", (tx) => appendAudit(tx, entries, this.#clock.now()))
