@@ -62,7 +62,10 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   let best: { name: string; distance: number } | undefined
   for (const candidate of known) {
     const distance = editDistance(name, candidate)
-    if (distance <= Math.max(name.length > 3 ? 2 : 1, Math.floor(name.length / 3)) && distance < (best?.distance ?? Infinity)) {
+    if (
+      distance <= Math.max(name.length > 3 ? 2 : 1, Math.floor(name.length / 3)) &&
+      distance < (best?.distance ?? Infinity)
+    ) {
       best = { name: candidate, distance }
     }
   }

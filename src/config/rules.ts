@@ -102,18 +102,14 @@ const caching: Rule = ({ cache }) =>
   ])
 
 const embedding: Rule = ({ memory }) =>
-  Object.entries(memory.embedders).flatMap(([name, embedder]) =>
-    embedder.kind === "openai"
-      ? [
-          ...unreadable(["memory", "embedders", name, "api_key_file"], embedder.api_key_file),
-          ...breakWhen(
-            embedder.api_key_file !== undefined && plainAndRemote(embedder.url),
-            ["memory", "embedders", name, "url"],
-            "would send the API key unencrypted; use https",
-          ),
-        ]
-      : [],
-  )
+  Object.entries(memory.embedders).flatMap(([name, embedder]) => [
+    ...unreadable(["memory", "embedders", name, "api_key_file"], embedder.api_key_file),
+    ...breakWhen(
+      embedder.api_key_file !== undefined && plainAndRemote(embedder.url),
+      ["memory", "embedders", name, "url"],
+      "would send the API key unencrypted; use https",
+    ),
+  ])
 
 const RULES: readonly Rule[] = [listening, authentication, limiting, storing, caching, embedding]
 

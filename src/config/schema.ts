@@ -198,24 +198,22 @@ const cache = z
   .describe("Cache.")
 
 const embedder = z
-  .discriminatedUnion("kind", [
-    z.strictObject({
-      kind: z
-        .literal("builtin")
-        .describe("Hashed character n-grams: lexical likeness only, no model, no network."),
-      dimension: count(16, 4_096).default(384).describe("Length of the vectors."),
-    }),
-    z.strictObject({
-      kind: z.literal("openai").describe("Any endpoint that speaks OpenAI's /embeddings."),
-      url: z.url({ protocol: /^https?$/ }).describe("Base URL; /embeddings is added."),
-      model: text(256).describe("Name of the model, sent with each request."),
-      dimension: count(1, 16_000).describe("Length of the vectors the model gives."),
-      api_key_file: text(4096).optional().describe("File with the key; read again when it changes."),
-      batch: count(1, 2_048).default(64).describe("Most texts in one request."),
-      timeout_ms: count(100, 600_000).default(10_000).describe("Longest wait for one request."),
-      retries: count(0, 10).default(2).describe("Repetitions after 429, 5xx or a broken connection."),
-    }),
-  ])
+  .strictObject({
+    kind: z.literal("openai").describe("Any endpoint that speaks OpenAI's /embeddings."),
+    url: z.url({ protocol: /^https?$/ }).describe("Base URL; /embeddings is added."),
+    model: text(256).describe("Name of the model, sent with each request."),
+    dimension: count(1, 16_000).describe("Length of the vectors the model gives."),
+    send_dimensions: z
+      .boolean()
+      .default(false)
+      .describe("Send the dimension, which shortens the vectors of models that can."),
+    api_key_file: text(4096)
+      .optional()
+      .describe("File with the key; read for each call, so it may be rotated."),
+    batch: count(1, 2_048).default(64).describe("Most texts in one request."),
+    timeout_ms: count(100, 600_000).default(10_000).describe("Longest wait for one request."),
+    retries: count(0, 10).default(2).describe("Repetitions after 429, 5xx or a broken connection."),
+  })
   .describe("How text becomes vectors.")
 
 const memory = z
@@ -226,7 +224,9 @@ const memory = z
         embedder,
       )
       .default({})
-      .describe("Embedders by the name that collections use. `builtin` exists without being listed."),
+      .describe(
+        "Embedders by the name that collections use. `builtin-lexical-384` (hashed n-grams, no model, no network) exists without being listed.",
+      ),
   })
   .prefault({})
   .describe("Memory.")
@@ -237,9 +237,7 @@ const retention = z
       .default(30)
       .describe("Days a session is kept after its last change, unless it says otherwise."),
     jobs_days: count(1, 36_500).default(365).describe("Days a finished job is kept."),
-    audit_days: count(1, 36_500)
-      .default(2_557)
-      .describe("Days an audit record is kept; 2557 are seven years."),
+    audit_years: count(7, 100).default(7).describe("Years an audit record is kept."),
   })
   .prefault({})
   .describe("How long data is kept.")

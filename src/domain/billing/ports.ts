@@ -2,6 +2,8 @@
  * What billing asks of a store. Every mutation honours `scope.idempotency`. Every method rejects with the reasons of
  * ../kernel/errors only; besides those named below: STORE_UNAVAILABLE, OUTCOME_UNKNOWN, DEADLINE_EXCEEDED, CANCELLED.
  */
+
+import type { Operations } from "../kernel/operations.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import type {
@@ -27,6 +29,8 @@ export interface UsageStore {
   record(scope: CallScope, events: readonly UsageEvent[]): Promise<RecordResult>
   /** By period, then by group in byte order. */
   aggregate(scope: CallScope, query: UsageQuery, page: PageRequest): Promise<Page<UsageRow>>
+  /** Refuses new batches with DRAINING and resolves when those that wait are recorded. */
+  close(): Promise<void>
 }
 
 /** What to set aside. */
@@ -68,4 +72,23 @@ export interface BudgetStore {
   release(scope: CallScope, id: string): Promise<Reservation>
   /** Deletes up to `limit` reservations that can be settled no more, of all tenants. Answers how many. */
   sweep(limit: number): Promise<number>
+}
+
+/** What the methods of {@link UsageStore} do. */
+export const USAGE_STORE_OPERATIONS: Operations<UsageStore> = {
+  record: "write",
+  aggregate: "read",
+  close: "plain",
+}
+
+/** What the methods of {@link BudgetStore} do. */
+export const BUDGET_STORE_OPERATIONS: Operations<BudgetStore> = {
+  set: "write",
+  delete: "write",
+  reserve: "write",
+  settle: "write",
+  release: "write",
+  get: "read",
+  list: "read",
+  sweep: "plain",
 }

@@ -1,5 +1,6 @@
 /** Locks: what they are and what a store of them must do. Times are milliseconds since the epoch. */
 import type { JsonObject } from "../kernel/json.ts"
+import type { Operations } from "../kernel/operations.ts"
 import type { CallScope } from "../kernel/scope.ts"
 
 /** Who holds a lock. */
@@ -40,4 +41,13 @@ export interface LockStore {
   get(scope: CallScope, name: string): Promise<LockHolder | undefined>
   /** Forgets at most `limit` locks that were free for a day; for all tenants in the platform's scope. */
   sweep(scope: CallScope, limit: number): Promise<number>
+}
+
+/** What the methods of {@link LockStore} do. */
+export const LOCK_STORE_OPERATIONS: Operations<LockStore> = {
+  tryAcquire: "write",
+  renew: "write",
+  release: "write",
+  sweep: "write",
+  get: "read",
 }

@@ -1,5 +1,6 @@
 /** What the cache plane needs of an engine. Everything here can be had from Redis with one command or script per key or entity. */
 import type { JsonValue } from "../kernel/json.ts"
+import type { Operations } from "../kernel/operations.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import type { CacheEntry, CacheKeyInfo, CacheValue, Namespace } from "./model.ts"
@@ -156,4 +157,34 @@ export interface RateLimiter {
 
   /** Frees everything. */
   close(): Promise<void>
+}
+
+/** What the methods of {@link CacheStore} do. */
+export const CACHE_STORE_OPERATIONS: Operations<CacheStore> = {
+  get: "read",
+  batchGet: "read",
+  read: "read",
+  listKeys: "read",
+  write: "write",
+  execute: "write",
+  invalidateTags: "write",
+  invalidatePattern: "write",
+  clearNamespace: "write",
+  runScript: "write",
+  sweep: "write",
+  close: "plain",
+}
+
+/** What the methods of {@link PubSub} do. */
+export const PUB_SUB_OPERATIONS: Operations<PubSub> = {
+  publish: "write",
+  subscribe: "stream",
+  close: "plain",
+}
+
+/** What the methods of {@link RateLimiter} do. */
+export const RATE_LIMITER_OPERATIONS: Operations<RateLimiter> = {
+  check: "write",
+  sweep: "write",
+  close: "plain",
 }

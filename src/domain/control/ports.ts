@@ -4,6 +4,7 @@
  * STORE_UNAVAILABLE, OUTCOME_UNKNOWN, DEADLINE_EXCEEDED, CANCELLED.
  */
 import type { Filter } from "../kernel/filter/index.ts"
+import type { Operations } from "../kernel/operations.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import type {
@@ -191,4 +192,69 @@ export interface ConfigStore {
     sequence: bigint,
     limit: number,
   ): Promise<readonly ConfigVersion[]>
+}
+
+/** What the methods of {@link TenantStore} do. */
+export const TENANT_STORE_OPERATIONS: Operations<TenantStore> = {
+  create: "write",
+  update: "write",
+  delete: "write",
+  ensure: "write",
+  get: "read",
+  list: "read",
+  status: "read",
+}
+
+/** What the methods of {@link UserStore} do. */
+export const USER_STORE_OPERATIONS: Operations<UserStore> = {
+  create: "write",
+  update: "write",
+  delete: "write",
+  get: "read",
+  list: "read",
+}
+
+/** What the methods of {@link AgentStore} do. */
+export const AGENT_STORE_OPERATIONS: Operations<AgentStore> = {
+  create: "write",
+  update: "write",
+  delete: "write",
+  get: "read",
+  list: "read",
+}
+
+/** What the methods of {@link ApiKeyStore} do. */
+export const API_KEY_STORE_OPERATIONS: Operations<ApiKeyStore> = {
+  create: "write",
+  revoke: "write",
+  rotate: "write",
+  get: "read",
+  list: "read",
+  find: "read",
+}
+
+/** What the methods of {@link RoleStore} do. */
+export const ROLE_STORE_OPERATIONS: Operations<RoleStore> = {
+  create: "write",
+  update: "write",
+  delete: "write",
+  assign: "write",
+  revoke: "write",
+  get: "read",
+  list: "read",
+  listAssignments: "read",
+  grants: "read",
+}
+
+/** What the methods of {@link ConfigStore} do. */
+export const CONFIG_STORE_OPERATIONS: Operations<ConfigStore> = {
+  put: "write",
+  rollback: "write",
+  delete: "write",
+  get: "read",
+  listVersions: "read",
+  list: "read",
+  lastSequence: "read",
+  snapshot: "read",
+  changes: "read",
 }

@@ -1,5 +1,6 @@
 /** What the audit log needs of a store. */
 import type { FieldTable, Filter } from "../kernel/filter/index.ts"
+import type { Operations } from "../kernel/operations.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import {
@@ -115,4 +116,18 @@ export interface AuditStore {
   findHash(scope: CallScope, day: string, hash: Uint8Array): Promise<bigint | undefined>
   /** Removes the records of at most `limit` days that are wholly before `day`, leaving their heads. Answers how many days. */
   retire(scope: CallScope, day: string, limit: number): Promise<number>
+}
+
+/** What the methods of {@link AuditStore} do. */
+export const AUDIT_STORE_OPERATIONS: Operations<AuditStore> = {
+  record: "write",
+  retire: "write",
+  query: "read",
+  summarize: "read",
+  scan: "read",
+  days: "read",
+  dayBefore: "read",
+  chainHead: "read",
+  chain: "read",
+  findHash: "read",
 }

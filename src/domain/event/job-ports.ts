@@ -1,6 +1,7 @@
 /** What the job queue needs of a store. */
 import type { FieldTable, Filter } from "../kernel/filter/index.ts"
 import type { JsonObject } from "../kernel/json.ts"
+import type { Operations } from "../kernel/operations.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import {
@@ -116,4 +117,18 @@ export interface JobStore {
   retry(scope: CallScope, jobId: string): Promise<Job>
   /** Settles elapsed leases and removes what is past its retention, at most `limit` of each; for all tenants in the platform's scope. */
   sweep(scope: CallScope, limit: number): Promise<JobSweep>
+}
+
+/** What the methods of {@link JobStore} do. */
+export const JOB_STORE_OPERATIONS: Operations<JobStore> = {
+  enqueue: "write",
+  claim: "write",
+  heartbeat: "write",
+  complete: "write",
+  fail: "write",
+  cancel: "write",
+  retry: "write",
+  sweep: "write",
+  get: "read",
+  list: "read",
 }

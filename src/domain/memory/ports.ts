@@ -1,5 +1,6 @@
 /** What the Memory plane needs from an engine and from an embedder. */
 import type { FieldTable, Filter } from "../kernel/filter/index.ts"
+import type { Operations } from "../kernel/operations.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import type {
@@ -189,3 +190,23 @@ export interface Embedder {
 
 /** The configured embedders by name. */
 export type Embedders = ReadonlyMap<string, Embedder>
+
+/** What the methods of {@link MemoryStore} do. */
+export const MEMORY_STORE_OPERATIONS: Operations<MemoryStore> = {
+  createCollection: "write",
+  updateCollection: "write",
+  deleteCollection: "write",
+  upsert: "write",
+  delete: "write",
+  indexStep: "write",
+  dropIndex: "write",
+  sweep: "write",
+  getCollection: "read",
+  listCollections: "read",
+  replayUpsert: "read",
+  get: "read",
+  list: "read",
+  count: "read",
+  search: "read",
+  indexBacklog: "read",
+}

@@ -1,0 +1,63 @@
+import type { Config } from "../../config/schema.ts"
+import type { NamespacePolicy } from "../../domain/cache/model.ts"
+import { Namespaces } from "../../domain/cache/namespaces.ts"
+import {
+  CACHE_STORE_OPERATIONS,
+  PUB_SUB_OPERATIONS,
+  RATE_LIMITER_OPERATIONS,
+} from "../../domain/cache/ports.ts"
+import { createCacheService } from "../../services/cache-service.ts"
+import { createRateLimitService } from "../../services/rate-limit-service.ts"
+import { createInProcessEngines } from "../../stores/inprocess/index.ts"
+import type { Kit, Plane } from "../kit.ts"
+
+const SWEEP_KEYS = 10_000
+
+/** CacheService and RateLimitService over the in-process engines. */
+export async function cachePlane(kit: Kit): Promise<Plane> {
+  const engines = createInProcessEngines({ clock: kit.clock, maxBytes: kit.config.cache.max_bytes })
+  const store = kit.observe("cache", engines.store, CACHE_STORE_OPERATIONS)
+  const pubsub = kit.observe("cache", engines.pubsub, PUB_SUB_OPERATIONS)
+  const limiter = kit.observe("cache", engines.limiter, RATE_LIMITER_OPERATIONS)
+  const namespaces = new Namespaces(policies(kit.config))
+  return {
+    services: [
+      createCacheService({ store, pubsub, namespaces, pages: kit.pages }),
+      createRateLimitService({ limiter }),
+    ],
+    needs: [],
+    sweepers: [
+      {
+        name: "cache",
+        intervalMs: 5_000,
+        run: async (scope) => bounded(await store.sweep(scope, SWEEP_KEYS)),
+      },
+      {
+        name: "rate-limits",
+        intervalMs: 30_000,
+        run: async (scope) => bounded(await limiter.sweep(scope, SWEEP_KEYS)),
+      },
+    ],
+    close: async () => {
+      await Promise.all([engines.store.close(), engines.pubsub.close(), engines.limiter.close()])
+    },
+  }
+}
+
+const bounded = (removed: number) => ({ removed, more: removed >= SWEEP_KEYS })
+
+function policies(config: Config): Readonly<Record<string, NamespacePolicy>> {
+  const entries = Object.entries(config.cache.namespaces).map(([name, policy]): [string, NamespacePolicy] => [
+    name,
+    {
+      kind: policy.kind === "sorted_set" ? "sortedSet" : policy.kind,
+      refreshOnRead: policy.refresh_on_read,
+      refreshOnWrite: policy.refresh_on_write,
+      ...(policy.default_ttl_s === 0 ? {} : { defaultTtlMs: policy.default_ttl_s * 1_000 }),
+      ...(policy.max_length === undefined ? {} : { maximumLength: policy.max_length }),
+      ...(policy.max_entries === undefined ? {} : { capacityEntries: policy.max_entries }),
+      ...(policy.max_bytes === undefined ? {} : { capacityBytes: policy.max_bytes }),
+    },
+  ])
+  return Object.fromEntries(entries)
+}

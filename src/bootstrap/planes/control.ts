@@ -1,0 +1,86 @@
+import { BUDGET_STORE_OPERATIONS, USAGE_STORE_OPERATIONS } from "../../domain/billing/ports.ts"
+import { createTokenMinter } from "../../domain/control/api-key-token.ts"
+import {
+  type ApiKeyAuthenticator,
+  createApiKeyAuthenticator,
+} from "../../domain/control/authenticate-api-key.ts"
+import {
+  AGENT_STORE_OPERATIONS,
+  API_KEY_STORE_OPERATIONS,
+  CONFIG_STORE_OPERATIONS,
+  ROLE_STORE_OPERATIONS,
+  TENANT_STORE_OPERATIONS,
+  USER_STORE_OPERATIONS,
+} from "../../domain/control/ports.ts"
+import { createControlSignals } from "../../domain/control/signals.ts"
+import { createTenantDirectory, type TenantDirectory } from "../../domain/control/tenant-directory.ts"
+import { DEFAULT_TENANT, systemScope } from "../../domain/kernel/scope.ts"
+import { createBillingService } from "../../services/billing-service.ts"
+import { createControlService } from "../../services/control-service.ts"
+import { createAgentStore } from "../../stores/postgres/agent-store.ts"
+import { createBudgetStore } from "../../stores/postgres/budget-store.ts"
+import { createConfigStore } from "../../stores/postgres/config-store.ts"
+import { createApiKeyStore } from "../../stores/postgres/key-store.ts"
+import { createRoleStore } from "../../stores/postgres/role-store.ts"
+import { createTenantStore } from "../../stores/postgres/tenant-store.ts"
+import { createUsageStore } from "../../stores/postgres/usage-store.ts"
+import { createUserStore } from "../../stores/postgres/user-store.ts"
+import type { Kit, Plane } from "../kit.ts"
+
+const SWEEP_ROWS = 1_000
+
+/** The control plane, and what authentication needs of it. */
+export interface ControlPlane extends Plane {
+  readonly apiKeys: ApiKeyAuthenticator
+  readonly directory: TenantDirectory
+}
+
+/** ControlService and BillingService. */
+export async function controlPlane(kit: Kit): Promise<ControlPlane> {
+  const { database } = kit.sql("control")
+  const deps = { database, clock: kit.clock }
+  const tenants = kit.guard("control", createTenantStore(deps), TENANT_STORE_OPERATIONS)
+  const keys = kit.guard("control", createApiKeyStore(deps), API_KEY_STORE_OPERATIONS)
+  const rawUsage = createUsageStore(deps)
+  const usage = kit.guard("control", rawUsage, USAGE_STORE_OPERATIONS)
+  const budgets = kit.guard("control", createBudgetStore(deps), BUDGET_STORE_OPERATIONS)
+  const signals = createControlSignals()
+  const apiKeys = createApiKeyAuthenticator({ keys, signals, clock: kit.clock })
+  const directory = createTenantDirectory({ tenants, signals, clock: kit.clock })
+  await tenants.ensure(systemScope(), DEFAULT_TENANT)
+  return {
+    services: [
+      createControlService({
+        tenants,
+        users: kit.guard("control", createUserStore(deps), USER_STORE_OPERATIONS),
+        agents: kit.guard("control", createAgentStore(deps), AGENT_STORE_OPERATIONS),
+        keys,
+        roles: kit.guard("control", createRoleStore(deps), ROLE_STORE_OPERATIONS),
+        configs: kit.guard("control", createConfigStore(deps), CONFIG_STORE_OPERATIONS),
+        signals,
+        minter: createTokenMinter(),
+        pages: kit.pages,
+        clock: kit.clock,
+      }),
+      createBillingService({ usage, budgets, pages: kit.pages, clock: kit.clock }),
+    ],
+    needs: ["control"],
+    sweepers: [
+      {
+        name: "reservations",
+        intervalMs: 60_000,
+        run: async () => {
+          const removed = await budgets.sweep(SWEEP_ROWS)
+          return { removed, more: removed >= SWEEP_ROWS }
+        },
+      },
+    ],
+    apiKeys,
+    directory,
+    close: async () => {
+      apiKeys.close()
+      directory.close()
+      await rawUsage.close()
+    },
+  }
+}

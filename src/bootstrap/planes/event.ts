@@ -1,0 +1,80 @@
+import { LOCK_STORE_OPERATIONS } from "../../domain/cache/lock-model.ts"
+import { LockQueue } from "../../domain/cache/lock-queue.ts"
+import { AUDIT_STORE_OPERATIONS } from "../../domain/event/audit-ports.ts"
+import { retireAudit } from "../../domain/event/audit-retention.ts"
+import { JOB_STORE_OPERATIONS } from "../../domain/event/job-ports.ts"
+import { JobQueue } from "../../domain/event/job-queue.ts"
+import { createAuditService } from "../../services/audit-service.ts"
+import { createJobService } from "../../services/job-service.ts"
+import { createLockService } from "../../services/lock-service.ts"
+import { createPostgresAuditStore } from "../../stores/postgres/audit-store.ts"
+import { createPostgresJobStore } from "../../stores/postgres/job-store.ts"
+import { createPostgresLockStore } from "../../stores/postgres/lock-store.ts"
+import type { Kit, Plane } from "../kit.ts"
+
+const SWEEP_ROWS = 1_000
+const SWEEP_DAYS = 4
+const DAY_MS = 86_400_000
+
+/** JobService and LockService: what waits for leases, so it lives where nothing is forgotten. */
+export async function workPlane(kit: Kit): Promise<Plane> {
+  const { database } = kit.sql("control")
+  const jobs = kit.guard(
+    "control",
+    createPostgresJobStore(database, { retentionMs: kit.config.retention.jobs_days * DAY_MS }),
+    JOB_STORE_OPERATIONS,
+  )
+  const locks = kit.guard("control", createPostgresLockStore(database), LOCK_STORE_OPERATIONS)
+  return {
+    services: [
+      createJobService({ jobs: new JobQueue(jobs), pages: kit.pages }),
+      createLockService({ locks: new LockQueue(locks) }),
+    ],
+    needs: ["control"],
+    sweepers: [
+      {
+        name: "jobs",
+        intervalMs: 5_000,
+        run: async (scope) => {
+          const { expired, removed } = await jobs.sweep(scope, SWEEP_ROWS)
+          return { removed: expired + removed, more: Math.max(expired, removed) >= SWEEP_ROWS }
+        },
+      },
+      {
+        name: "locks",
+        intervalMs: 600_000,
+        run: async (scope) => {
+          const removed = await locks.sweep(scope, SWEEP_ROWS)
+          return { removed, more: removed >= SWEEP_ROWS }
+        },
+      },
+    ],
+    close: async () => {},
+  }
+}
+
+/** AuditService. */
+export async function auditPlane(kit: Kit): Promise<Plane> {
+  const { database, capabilities } = kit.sql("events")
+  const audit = kit.guard(
+    "events",
+    createPostgresAuditStore(database, { clock: kit.clock, concurrency: capabilities.concurrency }),
+    AUDIT_STORE_OPERATIONS,
+  )
+  return {
+    services: [createAuditService({ audit, pages: kit.pages, clock: kit.clock })],
+    needs: ["events"],
+    sweepers: [
+      {
+        name: "audit",
+        intervalMs: 3_600_000,
+        run: async (scope) => {
+          const years = kit.config.retention.audit_years
+          const removed = await retireAudit(scope, audit, kit.clock, SWEEP_DAYS, years)
+          return { removed, more: removed >= SWEEP_DAYS }
+        },
+      },
+    ],
+    close: async () => {},
+  }
+}

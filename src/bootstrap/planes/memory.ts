@@ -1,0 +1,77 @@
+import { v7 as uuidv7 } from "uuid"
+import type { Config } from "../../config/schema.ts"
+import { maintainIndexes } from "../../domain/memory/optimize-collection.ts"
+import { type Embedder, type Embedders, MEMORY_STORE_OPERATIONS } from "../../domain/memory/ports.ts"
+import { createMemoryService } from "../../services/memory-service.ts"
+import { createLexicalEmbedder, createOpenAiEmbedder } from "../../stores/embedders/index.ts"
+import { createMemoryStore } from "../../stores/postgres/memory-store.ts"
+import type { Kit, Plane } from "../kit.ts"
+
+const SWEEP_RECORDS = 1_000
+const INDEX_BUDGET_MS = 10_000
+/** On one connection exact search stays the better choice for longer. */
+const EMBEDDED_INDEX_THRESHOLD = 20_000
+
+/** MemoryService over pgvector. */
+export async function memoryPlane(kit: Kit): Promise<Plane> {
+  const { database, capabilities } = kit.sql("memory")
+  const raw = createMemoryStore({
+    database,
+    clock: kit.clock,
+    concurrency: capabilities.concurrency,
+    ...(capabilities.engine === "pglite" ? { autoIndexThreshold: EMBEDDED_INDEX_THRESHOLD } : {}),
+  })
+  const store = kit.guard("memory", raw, MEMORY_STORE_OPERATIONS)
+  const deps = {
+    store,
+    embedders: embedders(kit.config),
+    pages: kit.pages,
+    clock: kit.clock,
+    newId: () => uuidv7(),
+  }
+  return {
+    services: [createMemoryService(deps)],
+    needs: ["memory"],
+    sweepers: [
+      {
+        name: "memory-records",
+        intervalMs: 60_000,
+        run: async (scope) => {
+          const removed = await store.sweep(scope, SWEEP_RECORDS)
+          return { removed, more: removed >= SWEEP_RECORDS }
+        },
+      },
+      {
+        name: "memory-indexes",
+        intervalMs: 5_000,
+        run: async ({ signal }) => {
+          await maintainIndexes(store, { budgetMs: INDEX_BUDGET_MS, signal })
+          return { removed: 0, more: false }
+        },
+      },
+    ],
+    close: () => raw.close(),
+  }
+}
+
+function embedders(config: Config): Embedders {
+  const lexical = createLexicalEmbedder()
+  const all = new Map<string, Embedder>([[lexical.name, lexical]])
+  for (const [name, settings] of Object.entries(config.memory.embedders)) {
+    all.set(
+      name,
+      createOpenAiEmbedder({
+        name,
+        url: settings.url,
+        model: settings.model,
+        dimension: settings.dimension,
+        sendDimensions: settings.send_dimensions,
+        keyFile: settings.api_key_file,
+        batchSize: settings.batch,
+        timeoutMs: settings.timeout_ms,
+        retries: settings.retries,
+      }),
+    )
+  }
+  return all
+}
