@@ -145,7 +145,11 @@ export function requireLive(scope: CallScope): void {
  * gets its answer.
  */
 export function waitBudgetMs(scope: CallScope, askedMs: number): number {
-  return Math.max(0, Math.min(askedMs, scope.deadlineMs - Date.now() - DEADLINE_MARGIN_MS))
+  const left = scope.deadlineMs - Date.now()
+  const margin = Math.min(Math.max(left * MARGIN_PART, MARGIN_MIN_MS), MARGIN_MAX_MS)
+  return Math.max(0, Math.min(askedMs, left - margin))
 }
 
-const DEADLINE_MARGIN_MS = 50
+const MARGIN_PART = 0.1
+const MARGIN_MIN_MS = 50
+const MARGIN_MAX_MS = 1_000
