@@ -40,3 +40,20 @@ export const DEFAULT_LIMITS: RpcLimits = {
   resetBurst: 20_000,
   resetRate: 5_000,
 }
+
+/**
+ * Options of node:http2 that keep a storm of cancels from closing the connection, with everybody else's calls on it. By
+ * default it ends after 1000 resets at once, or after 100 streams that came before their cancelled predecessors were cleared
+ * away; those are still refused, one by one.
+ */
+export function stormOptions(limits: RpcLimits): {
+  readonly streamResetBurst: number
+  readonly streamResetRate: number
+  readonly maxSessionRejectedStreams: number
+} {
+  return {
+    streamResetBurst: limits.resetBurst,
+    streamResetRate: limits.resetRate,
+    maxSessionRejectedStreams: limits.resetBurst,
+  }
+}

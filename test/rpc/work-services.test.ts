@@ -6,6 +6,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node"
 import { LockQueue } from "../../src/domain/cache/lock-queue.ts"
 import { JobQueue } from "../../src/domain/event/job-queue.ts"
 import type { Reason } from "../../src/domain/kernel/errors.ts"
+import { DEFAULT_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
 import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.ts"
 import {
   AuditBreakKind,
@@ -158,11 +159,9 @@ describe("job, audit and lock services", { timeout: 120_000 }, () => {
       receipts.map(({ sequence }) => sequence),
       [1n, 2n],
     )
-    const found = await audit.queryAudit({ query: { filter: 'details.`=k` = "v"' } }).catch(() => undefined)
     const plain = await audit.queryAudit({ query: { actor: "ada" } })
     assert.equal(plain.records[0]?.hash, receipts[0]?.hash)
     assert.deepEqual(plain.records[0]?.details, { "=k": "v" })
-    assert.ok(found === undefined || found.records.length === 1)
     const report = await audit.summarizeAudit({ period: AuditPeriod.HOUR, top: 1 })
     assert.deepEqual([report.total, report.denied, report.succeeded], [2n, 1n, 1n])
     assert.deepEqual([report.actors?.distinct, report.actors?.other], [2n, 1n])
@@ -181,22 +180,14 @@ describe("job, audit and lock services", { timeout: 120_000 }, () => {
       "INVALID_RESUME_TOKEN",
     )
     await fails(drain(audit.exportAudit({ resumeToken: "x" })), Code.InvalidArgument, "INVALID_RESUME_TOKEN")
-    await engine.database.transaction(
-      {
-        tenant: "default",
-        actor: "dba",
-        signal: new AbortController().signal,
-        deadlineMs: Infinity,
-      } as never,
-      async (tx) => {
-        await tx.query({ text: "set local role none" })
-        await tx.query({ text: "alter table audit_records disable trigger audit_immutable" })
-        await tx.query({
-          text: "update audit_records set outcome = 'success' where tenant = 'default' and seq = 2",
-        })
-        await tx.query({ text: "alter table audit_records enable trigger audit_immutable" })
-      },
-    )
+    await engine.database.transaction(systemScope(DEFAULT_TENANT), async (tx) => {
+      await tx.query({ text: "set local role none" })
+      await tx.query({ text: "alter table audit_records disable trigger audit_immutable" })
+      await tx.query({
+        text: "update audit_records set outcome = 'success' where tenant = 'default' and seq = 2",
+      })
+      await tx.query({ text: "alter table audit_records enable trigger audit_immutable" })
+    })
     const broken = await audit.verifyAudit({})
     assert.equal(broken.intact, false)
     assert.equal(broken.firstBreak?.kind, AuditBreakKind.ALTERED)
@@ -253,7 +244,7 @@ describe("job, audit and lock services", { timeout: 120_000 }, () => {
     await fails(locks.acquireLock({ name: "", ownerId: "a" }), Code.InvalidArgument, "INVALID_FIELD")
     const shortWait = locks.acquireLock(
       { name: "door", ownerId: "c", wait: { seconds: 60n } },
-      { timeoutMs: 400 },
+      { timeoutMs: 2_000 },
     )
     assert.equal((await shortWait).acquired, false)
   })

@@ -9,7 +9,7 @@ import {
 } from "@grpc/grpc-js"
 import type { CompiledMethod } from "../compile.ts"
 import { badTimeout, parseTimeout, respondTrailersOnly, unknownMethod } from "../grpc-wire.ts"
-import type { RpcLimits } from "../limits.ts"
+import { type RpcLimits, stormOptions } from "../limits.ts"
 import type { Methods, Transport } from "../transport.ts"
 import {
   SingleAnswerCall,
@@ -23,7 +23,7 @@ const LONGEST_TIMEOUT = "576H"
 
 /** What this file uses beyond the public API of the pinned version; {@link internals} refuses a version without it. */
 interface Internals {
-  commonServerOptions: ServerOptions & { streamResetBurst?: number; streamResetRate?: number }
+  commonServerOptions: ServerOptions
   _streamHandler: StreamHandler
 }
 
@@ -51,9 +51,7 @@ export function createGrpcJsTransport(methods: Methods, limits: RpcLimits): Tran
     "grpc.enable_channelz": 0,
   })
   const inside = internals(server)
-  // By default 1000 cancelled calls at once close the connection, with everybody else's calls on it.
-  inside.commonServerOptions.streamResetBurst = limits.resetBurst
-  inside.commonServerOptions.streamResetRate = limits.resetRate
+  Object.assign(inside.commonServerOptions, stormOptions(limits))
   guardStreams(inside, methods)
   for (const method of methods.values()) register(server, method)
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())

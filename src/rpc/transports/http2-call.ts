@@ -1,9 +1,4 @@
-import {
-  constants,
-  type IncomingHttpHeaders,
-  type OutgoingHttpHeaders,
-  type ServerHttp2Stream,
-} from "node:http2"
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { Call } from "../call.ts"
 import type { CompiledMethod } from "../compile.ts"
@@ -72,26 +67,19 @@ export class Http2Call extends Call {
       this.#trailers = { ...this.#trailers, ...failureTrailers(status) }
       if (!this.#stream.headersSent) {
         respondTrailersOnly(this.#stream, status)
-        this.#stopReading()
+        // What the caller still sends is of no use, and must not hold the stream open.
+        this.#stream.resume()
         return
       }
     }
     this.#respond()
     this.#stream.end(bytes)
-    this.#stopReading()
+    this.#stream.resume()
   }
 
   #respond(): void {
     if (this.#stream.headersSent) return
     this.#stream.once("wantTrailers", () => this.#stream.sendTrailers(this.#trailers))
     this.#stream.respond(HEADERS, { waitForTrailers: true })
-  }
-
-  /** The answer is complete, so what the caller still sends is of no use: tell it to stop, without calling it an error. */
-  #stopReading(): void {
-    const stream = this.#stream
-    stream.resume()
-    if (stream.readableEnded) return
-    stream.once("finish", () => setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR)))
   }
 }

@@ -12,7 +12,7 @@ import {
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CompiledMethod } from "../compile.ts"
 import { badTimeout, parseTimeout, respondTrailersOnly, unknownMethod } from "../grpc-wire.ts"
-import type { RpcLimits } from "../limits.ts"
+import { type RpcLimits, stormOptions } from "../limits.ts"
 import { type RpcStatus, statusOf } from "../status.ts"
 import type { Methods, Transport } from "../transport.ts"
 import { FrameReader } from "./grpc-frames.ts"
@@ -24,11 +24,10 @@ const HTTP_UNSUPPORTED_MEDIA_TYPE = 415
 
 /** gRPC on node:http2. */
 export function createHttp2Transport(methods: Methods, limits: RpcLimits): Transport {
-  const options: ServerOptions & { streamResetBurst: number; streamResetRate: number } = {
+  const options: ServerOptions = {
     maxSessionMemory: limits.sessionMemoryMb,
     settings: { maxConcurrentStreams: limits.maxStreamsPerConnection },
-    streamResetBurst: limits.resetBurst,
-    streamResetRate: limits.resetRate,
+    ...stormOptions(limits),
   }
   const server = createServer(options)
   const sessions = new Set<ServerHttp2Session>()
