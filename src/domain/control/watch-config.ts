@@ -1,8 +1,7 @@
 /** Current values, then every change, without gaps: the sequence is the tenant's own and has none. */
 import type { Clock } from "../kernel/clock.ts"
-import { DomainError } from "../kernel/errors.ts"
 import type { CallScope } from "../kernel/scope.ts"
-import type { Listener } from "../kernel/wake-ups.ts"
+import { type Listener, requireLive } from "../kernel/wake-ups.ts"
 import type { ConfigTarget, ConfigVersion } from "./model.ts"
 import type { ConfigStore } from "./ports.ts"
 import type { ControlSignals } from "./signals.ts"
@@ -25,7 +24,7 @@ export interface WatchDeps {
 
 const PAGE = 100
 
-/** Runs until the scope's signal aborts. `afterSequence` resumes instead of sending the current values. */
+/** Runs until the scope ends, and fails with the reason of that. `afterSequence` resumes instead of sending the current values. */
 export async function* watchConfig(
   deps: WatchDeps,
   scope: CallScope,
@@ -73,7 +72,8 @@ async function* changes(
   let sequence = from
   let catchingUp = resumed
   let sent = clock.now()
-  while (!ended(scope)) {
+  for (;;) {
+    requireLive(scope)
     // One small row says whether anything happened at all, and how far an answer without matches reaches.
     const last = await configs.lastSequence(scope)
     const page = last > sequence ? await configs.changes(scope, target, sequence, PAGE) : []
@@ -93,13 +93,4 @@ async function* changes(
     }
     await listener.wait(pollMs, scope.signal)
   }
-}
-
-/** Whether the caller has gone. A reason of the daemon's own, such as draining, is passed on. */
-function ended(scope: CallScope): boolean {
-  if (!scope.signal.aborted) return false
-  if (scope.signal.reason instanceof DomainError && scope.signal.reason.reason !== "CANCELLED") {
-    throw scope.signal.reason
-  }
-  return true
 }

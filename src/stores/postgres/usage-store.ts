@@ -36,9 +36,10 @@ export function createUsageStore(deps: { readonly database: Database; readonly c
   return {
     record(scope, events) {
       // A stored answer belongs to one call, so such a call has a transaction of its own.
-      return scope.idempotency === undefined ? group.submit(scope, events) : recordAlone(deps, scope, events)
+      return scope.idempotency === undefined ? group.add(scope, events) : recordAlone(deps, scope, events)
     },
     aggregate: (scope, query, page) => aggregateUsage(database, scope, query, page),
+    close: () => group.close(),
   }
 }
 

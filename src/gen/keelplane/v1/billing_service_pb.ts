@@ -867,7 +867,7 @@ export type ReserveUsageRequest = Message<"keelplane.v1.ReserveUsageRequest"> & 
    */
   expiration: {
     /**
-     * The instant; in the future, at most 7 days ahead.
+     * The instant; at most 7 days ahead. One that has passed makes a reservation that holds nothing.
      *
      * @generated from field: google.protobuf.Timestamp expire_time = 5;
      */
