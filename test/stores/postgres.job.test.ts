@@ -1,22 +1,15 @@
-import { after } from "node:test"
 import { createPostgresJobStore } from "../../src/stores/postgres/job-store.ts"
 import { jobContract } from "../contract/job.contract.ts"
 import { jobQueueContract } from "../contract/job-queue.contract.ts"
-import { freshTenant, sharedEmbeddedDatabase } from "../engines/pglite.ts"
+import { freshTenant } from "../engines/pglite.ts"
+import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
 
-after(async () => (await sharedEmbeddedDatabase()).close())
-
-async function make() {
-  const { database } = await sharedEmbeddedDatabase()
-  let now = Date.now()
-  const clock = {
-    now: () => now,
-    advance: (ms: number) => {
-      now += ms
-    },
+onSqlEngines((open) => {
+  const make = async () => {
+    const clock = heldClock()
+    const { database } = await open()
+    return { store: createPostgresJobStore(database, { clock }), freshTenant, clock }
   }
-  return { store: createPostgresJobStore(database, { clock }), freshTenant, clock }
-}
-
-jobContract(make)
-jobQueueContract(make)
+  jobContract(make)
+  jobQueueContract(make)
+})

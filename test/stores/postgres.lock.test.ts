@@ -1,18 +1,12 @@
-import { after } from "node:test"
 import { createPostgresLockStore } from "../../src/stores/postgres/lock-store.ts"
 import { lockContract } from "../contract/lock.contract.ts"
-import { freshTenant, sharedEmbeddedDatabase } from "../engines/pglite.ts"
+import { freshTenant } from "../engines/pglite.ts"
+import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
 
-after(async () => (await sharedEmbeddedDatabase()).close())
-
-lockContract(async () => {
-  const { database } = await sharedEmbeddedDatabase()
-  let now = Date.now()
-  const clock = {
-    now: () => now,
-    advance: (ms: number) => {
-      now += ms
-    },
-  }
-  return { store: createPostgresLockStore(database, { clock }), freshTenant, clock }
+onSqlEngines((open) => {
+  lockContract(async () => {
+    const clock = heldClock()
+    const { database } = await open()
+    return { store: createPostgresLockStore(database, { clock }), freshTenant, clock }
+  })
 })
