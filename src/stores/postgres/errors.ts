@@ -86,6 +86,15 @@ export function storeUnavailable(cause: unknown): DomainError {
   })
 }
 
+/** SCHEMA_MISMATCH: something that the migrations make is not there. */
+export function schemaMismatch(cause: unknown): DomainError {
+  return new DomainError(
+    "SCHEMA_MISMATCH",
+    "the database's schema is not the one this version needs; run `keelplane migrate`",
+    { cause },
+  )
+}
+
 /** OVERLOADED: shed, nothing was applied. */
 export function overloaded(message: string, cause?: unknown): DomainError {
   return new DomainError("OVERLOADED", message, {
@@ -118,12 +127,6 @@ function fromSqlState(error: pg.DatabaseError): DomainError {
 
 type Mapping = (error: pg.DatabaseError) => DomainError
 
-const schemaMismatch: Mapping = (cause) =>
-  new DomainError(
-    "SCHEMA_MISMATCH",
-    "the database's schema is not the one this version needs; run `keelplane migrate`",
-    { cause },
-  )
 const storeFull: Mapping = (cause) =>
   new DomainError("STORE_FULL", "the SQL store has no room left; nothing was applied", { cause })
 const storeAuth: Mapping = (cause) =>

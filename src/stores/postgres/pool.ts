@@ -1,6 +1,7 @@
 /** Lends connections: first come, first served, at most `max` at once. */
+import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
-import { overloaded, scopeEnded, storeUnavailable, toDomainError } from "./errors.ts"
+import { overloaded, scopeEnded, serverError, storeUnavailable, toDomainError } from "./errors.ts"
 import type { Session, SessionRole } from "./session.ts"
 
 /** How a pool behaves. Times in milliseconds. */
@@ -175,7 +176,11 @@ export class Pool {
     } catch (error) {
       this.#connecting--
       // Every waiter would meet the same fate; an answer now is worth more than one later.
-      const failure = toDomainError(error, { commits: false, sent: false })
+      // What is neither the server's word nor ours is a store that cannot be opened.
+      const failure =
+        serverError(error) === undefined && !(error instanceof DomainError)
+          ? storeUnavailable(error)
+          : toDomainError(error, { commits: false, sent: false })
       for (const waiter of this.#waiters) waiter.reject(failure)
     }
     this.#checkDrained()

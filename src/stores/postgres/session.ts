@@ -1,6 +1,6 @@
 /** One connection to PostgreSQL or PGlite, on pg's Client. Used by one borrower at a time. */
 import pg from "pg"
-import { breaksConnection, storeUnavailable } from "./errors.ts"
+import { breaksConnection, schemaMismatch, serverError, storeUnavailable } from "./errors.ts"
 import { type EncodedStatement, Exchange, encode, PreparedNames, type StatementResult } from "./exchange.ts"
 
 /** `owner` is the login role itself, for migrations; `app` owns nothing and is bound by row-level security. */
@@ -8,6 +8,8 @@ export type SessionRole = "owner" | "app"
 
 /** The role that 0001_base.sql makes. */
 const APP_ROLE = "keelplane_app"
+
+const NO_SUCH_ROLE = "22023"
 
 const SETUP = encode({
   text: "select set_config('search_path', 'keelplane, public', false), set_config('timezone', 'UTC', false), set_config('client_min_messages', 'warning', false), set_config('intervalstyle', 'postgres', false), set_config('bytea_output', 'hex', false), set_config('extra_float_digits', '1', false)",
@@ -51,10 +53,14 @@ export class Session {
     return status !== null && status !== "I"
   }
 
-  /** Makes `role` the one that statements run under. */
+  /** Makes `role` the one that statements run under. Rejects with SCHEMA_MISMATCH when the database does not have it yet. */
   async assume(role: SessionRole): Promise<void> {
     if (this.#role === role) return
-    await this.run([encode({ text: role === "app" ? `set role ${APP_ROLE}` : "reset role" })])
+    try {
+      await this.run([encode({ text: role === "app" ? `set role ${APP_ROLE}` : "reset role" })])
+    } catch (error) {
+      throw serverError(error)?.code === NO_SUCH_ROLE ? schemaMismatch(error) : error
+    }
     this.#role = role
   }
 
