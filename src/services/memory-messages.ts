@@ -169,7 +169,8 @@ export function vectorOf(message: VectorMessage, field: string): Float32Array {
     throw invalidField(`${field}.packed`, "must have a multiple of 4 bytes, at least 4")
   }
   if (LITTLE_ENDIAN) {
-    const aligned = bytes.byteOffset % FLOAT_BYTES === 0 ? bytes : bytes.slice()
+    // Not slice(): grpc-js hands out Buffers, whose slice does not copy.
+    const aligned = bytes.byteOffset % FLOAT_BYTES === 0 ? bytes : new Uint8Array(bytes)
     return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / FLOAT_BYTES)
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
