@@ -1,10 +1,13 @@
 /** One daemon per data directory: a lock file that names its owner and is taken over when the owner is dead. */
 import { randomUUID } from "node:crypto"
-import { chmod, link, mkdir, readFile, rename, rm, unlink, writeFile } from "node:fs/promises"
+import { chmod, link, mkdir, readFile, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { setTimeout } from "node:timers/promises"
 import { DomainError } from "../../domain/kernel/errors.ts"
 
 const FILE = "daemon.lock"
+/** Between two looks at a lock that another newcomer is just cleaning up. */
+const RETRY_MS = 10
 
 /** Held until {@link DataDirLock.release}. */
 export interface DataDirLock {
@@ -28,19 +31,35 @@ export async function lockDataDir(directory: string): Promise<DataDirLock> {
   await chmod(directory, 0o700)
   const path = join(directory, FILE)
   const self: Owner = { pid: process.pid, started: await startOf(process.pid), nonce: randomUUID() }
-  for (let attempt = 0; attempt < 10; attempt++) {
-    if (await create(path, self)) return { release: () => release(path, self) }
+  const holder = await take(path, self)
+  if (holder !== undefined) throw heldBy(holder, directory)
+  return { release: () => release(path, self) }
+}
+
+/** Takes the lock for `self`, from a dead holder too, or answers its living holder. */
+async function take(path: string, self: Owner): Promise<Owner | undefined> {
+  for (;;) {
+    if (await create(path, self)) return undefined
     const owner = await readOwner(path)
-    if (owner !== undefined && (await isAlive(owner))) throw heldBy(owner, directory)
-    await removeStale(path, owner)
+    if (owner === "absent") continue
+    if (owner !== "unreadable" && (await isAlive(owner))) return owner
+    await removeDead(path, owner)
   }
-  throw new DomainError(
-    "FAILED_PRECONDITION",
-    `the lock of ${directory} changes hands too fast; start one daemon only`,
-    {
-      metadata: { directory },
-    },
-  )
+}
+
+/**
+ * Removes the lock of a dead `owner`, under a lock named after that owner: a newcomer that is late must not remove the lock
+ * that a faster one has taken meanwhile.
+ */
+async function removeDead(path: string, owner: Owner | "unreadable"): Promise<void> {
+  const guard = `${path}.${nonceOf(owner)}`
+  const self: Owner = { pid: process.pid, started: await startOf(process.pid), nonce: randomUUID() }
+  if ((await take(guard, self)) !== undefined) {
+    await setTimeout(RETRY_MS)
+    return
+  }
+  if (nonceOf(await readOwner(path)) === nonceOf(owner)) await rm(path, { force: true })
+  await release(guard, self)
 }
 
 /** The file appears with its content in one step: written under another name, then linked, which fails if there is one. */
@@ -58,12 +77,17 @@ async function create(path: string, self: Owner): Promise<boolean> {
   }
 }
 
-async function readOwner(path: string): Promise<Owner | undefined> {
+function nonceOf(owner: Owner | "unreadable" | "absent"): string {
+  return typeof owner === "string" ? owner : owner.nonce
+}
+
+async function readOwner(path: string): Promise<Owner | "unreadable" | "absent"> {
   try {
     const owner: unknown = JSON.parse(await readFile(path, "utf8"))
-    return isOwner(owner) ? owner : undefined
+    return isOwner(owner) ? owner : "unreadable"
   } catch (error) {
-    if (hasCode(error, "ENOENT") || error instanceof SyntaxError) return undefined
+    if (hasCode(error, "ENOENT")) return "absent"
+    if (error instanceof SyntaxError) return "unreadable"
     throw error
   }
 }
@@ -71,31 +95,16 @@ async function readOwner(path: string): Promise<Owner | undefined> {
 function isOwner(value: unknown): value is Owner {
   if (typeof value !== "object" || value === null) return false
   const { pid, started, nonce } = value as Record<string, unknown>
-  return Number.isInteger(pid) && typeof started === "string" && typeof nonce === "string"
-}
-
-/** Moves the stale file away and looks at it again: two newcomers must not remove each other's fresh lock. */
-async function removeStale(path: string, stale: Owner | undefined): Promise<void> {
-  const grave = `${path}.${randomUUID()}`
-  try {
-    await rename(path, grave)
-  } catch (error) {
-    if (hasCode(error, "ENOENT")) return
-    throw error
-  }
-  const moved = await readOwner(grave)
-  if (moved !== undefined && moved.nonce !== stale?.nonce) {
-    // Someone was faster and locked in between: put his lock back.
-    await link(grave, path).catch((error) => {
-      if (!hasCode(error, "EEXIST")) throw error
-    })
-  }
-  await unlink(grave)
+  return (
+    Number.isInteger(pid) &&
+    typeof started === "string" &&
+    typeof nonce === "string" &&
+    /^[\w-]+$/.test(nonce)
+  )
 }
 
 async function release(path: string, self: Owner): Promise<void> {
-  const owner = await readOwner(path)
-  if (owner?.nonce === self.nonce) await rm(path, { force: true })
+  if (nonceOf(await readOwner(path)) === self.nonce) await rm(path, { force: true })
 }
 
 async function isAlive(owner: Owner): Promise<boolean> {
