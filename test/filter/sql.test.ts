@@ -162,7 +162,7 @@ describe("filters in SQL", () => {
           )
         },
       ),
-      { numRuns: 400 },
+      { numRuns: 500 },
     )
   })
 })
