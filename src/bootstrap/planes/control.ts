@@ -69,8 +69,8 @@ export async function controlPlane(kit: Kit): Promise<ControlPlane> {
       {
         name: "reservations",
         intervalMs: 60_000,
-        run: async () => {
-          const removed = await budgets.sweep(SWEEP_ROWS)
+        run: async (scope) => {
+          const removed = await budgets.sweep(scope, SWEEP_ROWS)
           return { removed, more: removed >= SWEEP_ROWS }
         },
       },

@@ -1,0 +1,22 @@
+import type { Config } from "../../config/schema.ts"
+import { openEngines } from "../engines.ts"
+import { EXIT } from "./exit-codes.ts"
+
+/** Applies what is missing in every store, or lists it; prints a line per migration. */
+export async function migrate(config: Config, dryRun: boolean): Promise<number> {
+  const engines = await openEngines(config)
+  try {
+    for (const { name, sql } of engines) {
+      const files = await sql.migrate({ dryRun })
+      for (const { version, name: subject } of files) {
+        process.stdout.write(
+          `${name}: ${String(version).padStart(4, "0")} ${subject}${dryRun ? " (pending)" : ""}\n`,
+        )
+      }
+      if (files.length === 0) process.stdout.write(`${name}: up to date\n`)
+    }
+  } finally {
+    await Promise.all(engines.map(({ sql }) => sql.close()))
+  }
+  return EXIT.ok
+}

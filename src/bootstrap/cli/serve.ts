@@ -1,0 +1,100 @@
+import { resolve } from "node:path"
+import type { LoadedConfig } from "../../config/load.ts"
+import type { Config } from "../../config/schema.ts"
+import type { Addresses } from "../../rpc/server-options.ts"
+import { type Daemon, startDaemon } from "../daemon.ts"
+import { version } from "../version.ts"
+import { EXIT } from "./exit-codes.ts"
+
+/** Runs the daemon until it is told to stop; answers the exit code. */
+export async function serve(loaded: LoadedConfig): Promise<number> {
+  const stop = stopSignals()
+  const daemon = await startDaemon(loaded)
+  dieOfDefects(daemon)
+  process.stdout.write(welcome(loaded.config, daemon.addresses))
+  const { logger } = daemon.telemetry
+  logger.info({ version: version(), pid: process.pid, dataDir: resolve(loaded.config.data_dir) }, "ready")
+  if (loaded.config.auth.mode === "none") {
+    logger.warn({ tenant: "default" }, "authentication is off: local callers are the tenant `default`")
+  }
+  const why = await Promise.race([stop.first, daemon.drainRequested.then(() => "AdminService.Drain")])
+  logger.info({ signal: why }, "draining")
+  const forced = stop.next().then(() => EXIT.forced)
+  const code = await Promise.race([daemon.drain().then(() => EXIT.ok), forced])
+  // Timers of libraries may linger; what had to be finished is finished.
+  process.exit(code)
+}
+
+interface StopSignals {
+  readonly first: Promise<string>
+  /** The next signal after those that were already waited for. */
+  next(): Promise<string>
+}
+
+/** A signal during the start stops the daemon as soon as it is up; a second one ends the process at once. */
+function stopSignals(): StopSignals {
+  const first = Promise.withResolvers<string>()
+  const second = Promise.withResolvers<string>()
+  let seen = 0
+  let waited = false
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      seen += 1
+      if (seen === 1) first.resolve(signal)
+      else if (waited) second.resolve(signal)
+      else process.exit(EXIT.forced)
+    })
+  }
+  return {
+    first: first.promise,
+    next: () => {
+      waited = true
+      return second.promise
+    },
+  }
+}
+
+/** After a defect nothing is known about the state: log it and end. The embedded store recovers as after a power cut. */
+function dieOfDefects({ telemetry }: Daemon): void {
+  const die = (err: unknown): void => {
+    telemetry.logger.error({ err }, "defect: the daemon ends")
+    process.exit(EXIT.failure)
+  }
+  process.on("uncaughtException", die)
+  process.on("unhandledRejection", die)
+}
+
+/** What to do with a daemon that has just started. */
+function welcome(config: Config, { tcp, unix, ops }: Addresses): string {
+  const host = (address: { readonly host: string; readonly port: number }): string => {
+    const name = address.host === "0.0.0.0" || address.host === "::" ? "127.0.0.1" : address.host
+    return `${name.includes(":") ? `[${name}]` : name}:${address.port}`
+  }
+  const lines = [`keelplane ${version()} is ready`]
+  if (tcp !== undefined) lines.push(`  API    ${host(tcp)} (gRPC, gRPC-Web, Connect, JSON)`)
+  if (unix !== undefined) lines.push(`  API    unix:${unix}`)
+  if (ops !== undefined) lines.push(`  ops    http://${host(ops)}/readyz and /metrics`)
+  lines.push(`  data   ${resolve(config.data_dir)}`)
+  const required = config.auth.mode === "required"
+  lines.push(
+    required
+      ? "  auth   a platform token or an API key"
+      : "  auth   none: local callers are the tenant `default` and need no key",
+  )
+  if (tcp !== undefined) lines.push("", "Try it:", ...examples(host(tcp), required))
+  return `${lines.join("\n")}\n\n`
+}
+
+function examples(address: string, required: boolean): readonly string[] {
+  const header = required ? " -H 'authorization: Bearer TOKEN'" : ""
+  const service = "keelplane.v1.CacheService"
+  const set = JSON.stringify({ key: "greeting", value: { text: "hello" }, ttl: "600s" })
+  const get = JSON.stringify({ key: "greeting" })
+  const json = "-H 'content-type: application/json'"
+  return [
+    `  grpcurl -plaintext${header} ${address} list`,
+    `  curl -s${header} ${json} -d '${set}' http://${address}/${service}/Set`,
+    `  curl -s${header} ${json} -d '${get}' http://${address}/${service}/Get`,
+    `  grpcurl -plaintext${header} -d '${get}' ${address} ${service}/Get`,
+  ]
+}

@@ -1,0 +1,195 @@
+/**
+ * The composition root. Order of a start: telemetry, engines in parallel, migrations, planes, ports, upkeep, ready. A stop
+ * goes the other way round and is the same whether a start failed half-way or a daemon drained.
+ */
+import { parseAddress } from "../config/address.ts"
+import type { LoadedConfig } from "../config/load.ts"
+import type { Config } from "../config/schema.ts"
+import { systemClock } from "../domain/kernel/clock.ts"
+import { createServer } from "../rpc/server.ts"
+import type { Addresses, RpcServer } from "../rpc/server-options.ts"
+import { Pages } from "../services/paging.ts"
+import { getOrCreateSecret, sweepIdempotency } from "../stores/postgres/index.ts"
+import { startTelemetry, type Telemetry } from "../telemetry/index.ts"
+import { createAuthenticator } from "./authentication.ts"
+import { type OpenEngine, openEngines, type SqlStoreName } from "./engines.ts"
+import { createGuards, type Guards } from "./guards.ts"
+import type { Kit, Plane } from "./kit.ts"
+import { registerMetrics, sweepObserver } from "./metrics.ts"
+import { StoreMonitor } from "./monitor.ts"
+import { adminPlane } from "./planes/admin.ts"
+import { cachePlane } from "./planes/cache.ts"
+import { controlPlane } from "./planes/control.ts"
+import { auditPlane, workPlane } from "./planes/event.ts"
+import { memoryPlane } from "./planes/memory.ts"
+import { type Sweeper, Sweepers } from "./sweepers.ts"
+import { version } from "./version.ts"
+
+const PAGE_KEY_BYTES = 32
+const SWEEP_ROWS = 5_000
+
+/** A running daemon. */
+export interface Daemon {
+  readonly addresses: Addresses
+  readonly telemetry: Telemetry
+  /** Resolves when the daemon was told by an RPC to drain. */
+  readonly drainRequested: Promise<void>
+  /** Finishes what is under way, tells streams to resume elsewhere, closes everything. */
+  drain(): Promise<void>
+}
+
+/** Things to undo, newest first. */
+class Undo {
+  readonly #steps: (() => Promise<unknown>)[] = []
+
+  add(step: () => Promise<unknown>): void {
+    this.#steps.push(step)
+  }
+
+  /** Runs every step even when one fails; rejects with the first failure. */
+  async run(): Promise<void> {
+    const failures: unknown[] = []
+    for (const step of this.#steps.splice(0).reverse())
+      await step().catch((error: unknown) => failures.push(error))
+    if (failures.length > 0) throw failures[0]
+  }
+}
+
+/** Starts a daemon; rejects with what is in the way, leaving nothing open. */
+export async function startDaemon(loaded: LoadedConfig): Promise<Daemon> {
+  const undo = new Undo()
+  try {
+    return await start(loaded, undo)
+  } catch (error) {
+    // What made the start fail is the news; that something then failed to close is not.
+    await undo.run().catch(() => {})
+    throw error
+  }
+}
+
+async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
+  const { config } = loaded
+  const telemetry = await startTelemetry({
+    level: config.telemetry.log_level,
+    format: config.telemetry.log_format,
+    otlpEndpoint: config.telemetry.otlp_endpoint,
+    sampleRatio: config.telemetry.trace_sample_ratio,
+    version: version(),
+  })
+  undo.add(() => telemetry.stop())
+  const engines = await openEngines(config)
+  undo.add(() => Promise.all(engines.map(({ sql }) => sql.close())))
+  await migrateAll(engines, telemetry)
+  const guards = createGuards(config, telemetry, engines)
+  undo.add(async () => guards.close())
+  const kit = await createKit(config, telemetry, engines, guards)
+  const drain = Promise.withResolvers<void>()
+  const control = await controlPlane(kit)
+  undo.add(() => control.close())
+  const planes: Plane[] = [control]
+  for (const make of [memoryPlane, workPlane, auditPlane, cachePlane]) {
+    const plane = await make(kit)
+    undo.add(() => plane.close())
+    planes.push(plane)
+  }
+  let server: RpcServer | undefined
+  const admin = adminPlane({
+    loaded,
+    kit,
+    engines,
+    guards,
+    stats: () => server?.stats(),
+    drain: drain.resolve,
+  })
+  const monitor = new StoreMonitor(engines, telemetry.logger)
+  server = createServer({
+    services: [...planes, admin].flatMap(({ services }) => services),
+    listen: listenOptions(config),
+    logger: telemetry.logger,
+    authenticator: createAuthenticator(config, telemetry.logger, control),
+    observer: telemetry.rpc,
+    limits: rpcLimits(config),
+    reflection: config.listen.reflection,
+    ops: { metrics: () => telemetry.metrics.expose(), readiness: () => monitor.notReady() },
+  })
+  registerMetrics(telemetry.metrics, { server, engines, guards, monitor })
+  const addresses = await server.start()
+  undo.add(() => (server as RpcServer).stop())
+  monitor.start(server.health, planes)
+  undo.add(async () => monitor.stop())
+  const sweepers = new Sweepers(telemetry.logger, sweepObserver(telemetry))
+  sweepers.start([...planes.flatMap((plane) => plane.sweepers), ...engines.map(idempotencySweeper)])
+  undo.add(() => sweepers.stop())
+  return {
+    addresses,
+    telemetry,
+    drainRequested: drain.promise,
+    drain: async () => {
+      await (server as RpcServer).drain(config.shutdown.grace_ms)
+      await undo.run()
+    },
+  }
+}
+
+async function migrateAll(engines: readonly OpenEngine[], { logger }: Telemetry): Promise<void> {
+  await Promise.all(
+    engines.map(async ({ name, sql }) => {
+      const applied = await sql.migrate()
+      if (applied.length > 0)
+        logger.info({ store: name, count: applied.length }, "the schema was brought up to date")
+    }),
+  )
+}
+
+async function createKit(
+  config: Config,
+  { logger }: Telemetry,
+  engines: readonly OpenEngine[],
+  guards: Guards,
+): Promise<Kit> {
+  const sql = (store: SqlStoreName) => {
+    const engine = engines.find(({ stores }) => stores.includes(store))
+    if (engine === undefined) throw new Error(`no engine serves the store ${store}`)
+    return engine.sql
+  }
+  const key = await getOrCreateSecret(sql("control").database, "page-token-key", PAGE_KEY_BYTES)
+  return {
+    config,
+    logger,
+    clock: systemClock,
+    pages: new Pages(key),
+    sql,
+    guard: guards.guard,
+    observe: guards.observe,
+  }
+}
+
+function listenOptions({ listen }: Config) {
+  return { tcp: parseAddress(listen.data), unix: listen.unix, ops: parseAddress(listen.ops) }
+}
+
+function rpcLimits({ limits }: Config) {
+  return {
+    maxMessageBytes: limits.message_bytes,
+    maxConnections: limits.connections,
+    maxStreamsPerConnection: limits.streams_per_connection,
+    sessionMemoryMb: limits.session_memory_mb,
+    maxInFlight: limits.in_flight,
+    maxInFlightPerTenant: limits.in_flight_per_tenant,
+    maxStreamsPerTenant: limits.streams_per_tenant,
+    maxDepth: limits.depth,
+    defaultDeadlineMs: limits.default_deadline_ms,
+    maxDeadlineMs: limits.max_deadline_ms,
+  }
+}
+
+function idempotencySweeper({ name, sql }: OpenEngine): Sweeper {
+  return {
+    name: `idempotency:${name}`,
+    intervalMs: 60_000,
+    run: async () => {
+      const removed = await sweepIdempotency(sql.database, systemClock.now(), SWEEP_ROWS)
+      return { removed, more: removed >= SWEEP_ROWS }
+    },
+  }
+}

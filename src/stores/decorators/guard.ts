@@ -1,0 +1,57 @@
+/** Puts a store's breakers around the methods of a port. */
+import { DomainError, type Reason } from "../../domain/kernel/errors.ts"
+import type { Breaker, OperationClass, Verdict } from "./breaker.ts"
+import { isDeadlineOfStore } from "./deadline.ts"
+import type { Decorate, PortMethod } from "./wrap.ts"
+
+/** Reasons that say that the store is sick. Everything else that a store answers shows that it is there. */
+const SICK: ReadonlySet<Reason> = new Set(["STORE_UNAVAILABLE", "OUTCOME_UNKNOWN", "STORE_AUTH"])
+/** Reasons that say nothing about the store: nobody waited for its answer, or it was never asked. */
+const SILENT: ReadonlySet<Reason> = new Set(["CANCELLED", "DEADLINE_EXCEEDED", "OVERLOADED", "DRAINING"])
+
+/** What a failed call says about its store; `heldMs` is how long the store had it. */
+export function judge(error: unknown, heldMs: number, slowMs: number): Verdict {
+  if (isDeadlineOfStore(error)) return heldMs >= slowMs ? "sick" : "nothing"
+  // A defect of ours is no reason to stop asking the store.
+  if (!(error instanceof DomainError)) return "nothing"
+  if (SICK.has(error.reason)) return "sick"
+  return SILENT.has(error.reason) ? "nothing" : "healthy"
+}
+
+/** Refuses calls while the breaker of their class is open and reports what they said. */
+export function guard(breakers: Readonly<Record<OperationClass, Breaker>>, slowMs: number): Decorate {
+  return (_name, kind, method) => {
+    if (kind === "stream") return guardStream(breakers.read, slowMs, method)
+    return guardCall(breakers[kind], slowMs, method)
+  }
+}
+
+function guardCall(breaker: Breaker, slowMs: number, method: PortMethod): PortMethod {
+  return async (scope, ...rest) => {
+    breaker.admit()
+    const started = performance.now()
+    try {
+      const value = await method(scope, ...rest)
+      breaker.report("healthy")
+      return value
+    } catch (error) {
+      breaker.report(judge(error, performance.now() - started, slowMs))
+      throw error
+    }
+  }
+}
+
+function guardStream(breaker: Breaker, slowMs: number, method: PortMethod): PortMethod {
+  return (scope, ...rest) =>
+    (async function* guarded() {
+      breaker.admit()
+      const started = performance.now()
+      try {
+        yield* method(scope, ...rest) as AsyncIterable<unknown>
+        breaker.report("healthy")
+      } catch (error) {
+        breaker.report(judge(error, performance.now() - started, slowMs))
+        throw error
+      }
+    })()
+}
