@@ -415,9 +415,9 @@ function reservations(make: () => Promise<BillingHarness>): void {
     assert.deepEqual(await status(scope), ["3", "0", "7"])
     harness.clock.advance(7 * DAY_MS)
     await rejects(harness.budgets.settle(scope, forgotten.id, used("1")), "NOT_FOUND")
-    assert.ok((await harness.budgets.sweep(1)) === 1)
-    while ((await harness.budgets.sweep(100)) > 0);
-    assert.equal(await harness.budgets.sweep(100), 0)
+    assert.ok((await harness.budgets.sweep(systemScope(), 1)) === 1)
+    while ((await harness.budgets.sweep(systemScope(), 100)) > 0);
+    assert.equal(await harness.budgets.sweep(systemScope(), 100), 0)
   })
 
   it("takes several meters or none, and wants every budget to agree", async () => {

@@ -70,8 +70,8 @@ export interface BudgetStore {
   settle(scope: CallScope, id: string, input: SettleInput): Promise<Reservation>
   /** NOT_FOUND; FAILED_PRECONDITION when settled. */
   release(scope: CallScope, id: string): Promise<Reservation>
-  /** Deletes up to `limit` reservations that can be settled no more, of all tenants. Answers how many. */
-  sweep(limit: number): Promise<number>
+  /** Deletes up to `limit` reservations of the scope's tenants that can be settled no more. Answers how many. */
+  sweep(scope: CallScope, limit: number): Promise<number>
 }
 
 /** What the methods of {@link UsageStore} do. */
@@ -90,5 +90,5 @@ export const BUDGET_STORE_OPERATIONS: Operations<BudgetStore> = {
   release: "write",
   get: "read",
   list: "read",
-  sweep: "plain",
+  sweep: "write",
 }

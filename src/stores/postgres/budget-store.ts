@@ -3,7 +3,7 @@ import type { Budget, BudgetFields, BudgetView } from "../../domain/billing/mode
 import type { BudgetStore } from "../../domain/billing/ports.ts"
 import { notFound, revisionMismatch } from "../../domain/kernel/errors.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
-import { type CallScope, systemScope } from "../../domain/kernel/scope.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
 import { type BudgetRow, type BudgetStatusRow, budgetOf, viewOf, withStatus } from "./budget-rows.ts"
 import { type ControlDeps, controlMutation } from "./control-mutation.ts"
 import { pageOf } from "./control-resource.ts"
@@ -38,7 +38,7 @@ export function createBudgetStore(deps: ControlDeps): BudgetStore {
     settle: (scope, id, input) =>
       database.mutate(scope, "usage.settle", (tx) => settle(tx, id, input, now())),
     release: (scope, id) => database.mutate(scope, "usage.release", (tx) => release(tx, id, now())),
-    sweep: (limit) => sweepReservations(database, systemScope(), now(), limit),
+    sweep: (scope, limit) => sweepReservations(database, scope, now(), limit),
   }
 }
 

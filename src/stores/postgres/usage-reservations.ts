@@ -186,9 +186,10 @@ export async function sweepReservations(
   const { count } = await database.query(scope, {
     name: "kp_reservations_sweep",
     text: `delete from keelplane.usage_reservations where (tenant, reservation_id, meter) in (
-      select tenant, reservation_id, meter from keelplane.usage_reservations where expire_time <= $1
+      select tenant, reservation_id, meter from keelplane.usage_reservations
+        where (tenant = $3 or $3 = '*') and expire_time <= $1
       order by expire_time limit $2 for update skip locked)`,
-    values: [new Date(now.getTime() - SETTLE_AFTER_EXPIRY_MS), limit],
+    values: [new Date(now.getTime() - SETTLE_AFTER_EXPIRY_MS), limit, scope.tenant],
   })
   return count
 }
