@@ -20,6 +20,19 @@ function folder(): string {
   return mkdtempSync(join(tmpdir(), "keelplane-life-"))
 }
 
+/** Connects to a socket file as another user; answers `connected` or the error's text. */
+function connectAs(path: string, uid: number, gid: number): string {
+  const script = `
+    process.setgroups([]); process.setgid(${gid}); process.setuid(${uid});
+    require("node:net").connect(process.argv[1])
+      .on("connect", () => { console.log("connected"); process.exit(0) })
+      .on("error", (error) => { console.log(String(error)); process.exit(0) })`
+  return spawnSync(process.execPath, ["-e", script, path], {
+    encoding: "utf8",
+    timeout: 60_000,
+  }).stdout.trim()
+}
+
 test("data survives a graceful restart, and a second start is quick", async (t) => {
   const dataDir = folder()
   try {
@@ -105,7 +118,7 @@ test("SIGTERM lets calls in flight finish, tells streams to come back, and exits
   }
 })
 
-test("a Unix socket serves another uid of the group; a stale file is replaced, a live one is not", async () => {
+test("a Unix socket serves another uid of the group; a stale file is replaced, a live one is not", async (t) => {
   const dir = folder()
   const path = join(dir, "keelplane.sock")
   try {
@@ -114,6 +127,14 @@ test("a Unix socket serves another uid of the group; a stale file is replaced, a
     const channel = connect(`unix:${path}`)
     await channel.stub(CacheService).set({ key: "u", value: { case: "text", value: "1" } })
     channel.close()
+    if (process.getuid?.() === 0) {
+      // Only root can become somebody else; a member of the group connects, an outsider does not.
+      chmodSync(dir, 0o755)
+      assert.equal(connectAs(path, 65_534, statSync(path).gid), "connected")
+      assert.match(connectAs(path, 65_534, 65_534), /EACCES/)
+    } else {
+      t.diagnostic("not root: another uid was not tried")
+    }
     const other = folder()
     const refused = spawnSync(
       process.execPath,
