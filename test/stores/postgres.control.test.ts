@@ -1,7 +1,7 @@
-import { after } from "node:test"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
 import { createAgentStore } from "../../src/stores/postgres/agent-store.ts"
 import { createConfigStore } from "../../src/stores/postgres/config-store.ts"
+import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { createApiKeyStore } from "../../src/stores/postgres/key-store.ts"
 import { createRoleStore } from "../../src/stores/postgres/role-store.ts"
 import { createTenantStore } from "../../src/stores/postgres/tenant-store.ts"
@@ -10,19 +10,11 @@ import { apiKeyContract } from "../contract/api-key.contract.ts"
 import { configContract } from "../contract/config.contract.ts"
 import { controlContract } from "../contract/control.contract.ts"
 import type { ControlHarness } from "../contract/control-support.ts"
-import { freshTenant, sharedEmbeddedDatabase } from "../engines/pglite.ts"
+import { freshTenant } from "../engines/pglite.ts"
+import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
 
-after(async () => (await sharedEmbeddedDatabase()).close())
-
-async function make(): Promise<ControlHarness> {
-  const { database } = await sharedEmbeddedDatabase()
-  let now = Date.now()
-  const clock = {
-    now: () => now,
-    advance: (ms: number) => {
-      now += ms
-    },
-  }
+function harness({ database }: SqlEngine): ControlHarness {
+  const clock = heldClock()
   const deps = { database, clock }
   const everything: CallScope = systemScope()
   return {
@@ -58,6 +50,9 @@ async function make(): Promise<ControlHarness> {
   }
 }
 
-controlContract(make)
-apiKeyContract(make)
-configContract(make)
+onSqlEngines((open) => {
+  const make = async () => harness(await open())
+  controlContract(make)
+  apiKeyContract(make)
+  configContract(make)
+})
