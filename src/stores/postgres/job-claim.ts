@@ -16,32 +16,43 @@ export interface ClaimRow extends JobRow {
  * is due from that moment; its lost attempt goes into its history.
  */
 export function claimStatement(tenant: TenantId, claim: JobClaim, now: Date | null): Statement {
+  const [queue] = claim.queues
+  const one = claim.queues.length === 1
   return {
-    name: "job_claim",
-    text: `with t as (
-        select date_trunc('milliseconds', coalesce($2::timestamptz, statement_timestamp())) as now
-      ), due as (
-        select d.id, d.available_at from jobs d
-        where d.tenant = $1 and d.queue = any($3::text[])
-          and d.available_at <= date_trunc('milliseconds', coalesce($2::timestamptz, statement_timestamp()))
-          and d.attempts_left > 0 and not d.cancel_requested
-        order by d.priority desc, d.available_at, d.id limit $4 for update skip locked
-      )
-      update jobs j set status = 'running', worker = $5, attempts = j.attempts + 1, attempts_left = j.attempts_left - 1,
-        held_ms = coalesce($6::bigint, j.lease_ms), lease_token = gen_random_uuid()::text,
-        available_at = t.now + coalesce($6::bigint, j.lease_ms) * interval '1 ms', started_at = t.now,
-        progress = null, revision = j.revision + 1,
-        history = case when j.status = 'running' then job_history(j.history, ${LOST_ATTEMPT}) else j.history end
-      from due, t where j.tenant = $1 and j.id = due.id
-      returning ${JOB_COLUMNS}, j.lease_token, due.available_at as due_at`,
-    values: [tenant, now, claim.queues, claim.max, claim.workerId, claim.leaseMs ?? null],
+    name: one ? "job_claim" : "job_claim_any",
+    text: one ? CLAIM_ONE : CLAIM_ANY,
+    values: [tenant, now, one ? queue : claim.queues, claim.max, claim.workerId, claim.leaseMs ?? null],
   }
 }
+
+const NOW = "date_trunc('milliseconds', coalesce($2::timestamptz, statement_timestamp()))"
+
+// Each queue is walked along the index jobs_claim, which has this very order; one `any` over all queues would sort
+// every job that is due.
+const due = (queue: string) => `select d.id, d.priority, d.available_at from jobs d
+  where d.tenant = $1 and d.queue = ${queue} and d.available_at <= ${NOW} and d.attempts_left > 0 and not d.cancel_requested
+  order by d.priority desc, d.available_at, d.id limit $4 for update skip locked`
+
+const claimOf = (jobs: string) => `with due as (${jobs})
+  update jobs j set status = 'running', worker = $5, attempts = j.attempts + 1, attempts_left = j.attempts_left - 1,
+    held_ms = coalesce($6::bigint, j.lease_ms), lease_token = gen_random_uuid()::text,
+    available_at = ${NOW} + coalesce($6::bigint, j.lease_ms) * interval '1 ms', started_at = ${NOW},
+    progress = null, revision = j.revision + 1,
+    history = case when j.status = 'running' then job_history(j.history, ${LOST_ATTEMPT}) else j.history end
+  from due where j.tenant = $1 and j.id = due.id
+  returning ${JOB_COLUMNS}, j.lease_token, due.available_at as due_at`
 
 /** The history entry of a running job `j` whose lease has elapsed. */
 export const LOST_ATTEMPT = `json_build_object('number', j.attempts, 'worker', j.worker,
   'start', (extract(epoch from j.started_at) * 1000)::bigint, 'end', (extract(epoch from j.available_at) * 1000)::bigint,
   'outcome', 'lease_expired')`
+
+const CLAIM_ONE = claimOf(due("$3::text"))
+
+// May lock a few jobs more than it takes, for the length of this statement; other claims pass over them meanwhile.
+const CLAIM_ANY =
+  claimOf(`select q.* from unnest($3::text[]) as wanted(queue), lateral (${due("wanted.queue")}) q
+  order by q.priority desc, q.available_at, q.id limit $4`)
 
 /** Claimed jobs in the order of claiming; RETURNING has none. */
 export function claimedJobs(rows: readonly ClaimRow[]): readonly ClaimedJob[] {

@@ -1449,7 +1449,8 @@ export const JobService: GenService<{
   /**
    * Takes due jobs under a lease: highest priority first, then the earliest run_time, then the job id. A job has one holder
    * at a time. With `wait`, an empty queue keeps the call open until a job is due; the answer is empty when none came.
-   * Each claim counts as an attempt.
+   * Each claim counts as an attempt. A claim on several queues passes over jobs that another claim is just looking at, so it
+   * may answer fewer than are due; the next claim or a `wait` finds them.
    *
    * @generated from rpc keelplane.v1.JobService.ClaimJobs
    */
