@@ -20,15 +20,8 @@ function connect(edge: Edge): Client & Disposable {
   return Object.assign(client, { [Symbol.dispose]: () => client.close() })
 }
 
-function count(client: Client, init: Record<string, unknown>, options = {}) {
-  return client.makeServerStreamRequest(
-    `${SERVICE}Count`,
-    give(CountRequestDesc),
-    take,
-    init,
-    new Metadata(),
-    options,
-  )
+function count(client: Client, init: Record<string, unknown>, metadata = new Metadata()) {
+  return client.makeServerStreamRequest(`${SERVICE}Count`, give(CountRequestDesc), take, init, metadata)
 }
 
 async function drain(stream: AsyncIterable<{ number: number }>) {
@@ -109,9 +102,9 @@ for (const way of GRPC_WAYS) {
     it("end at their deadline", async () => {
       await using edge = await open(way)
       using client = connect(edge)
-      const { numbers, error } = await drain(
-        count(client, { count: 2, act: "then-hang" }, { deadline: Date.now() + 1000 }),
-      )
+      const timeout = new Metadata()
+      timeout.set("grpc-timeout", "1S")
+      const { numbers, error } = await drain(count(client, { count: 2, act: "then-hang" }, timeout))
       assert.deepEqual(numbers, [1, 2])
       assert.equal(error?.reason, "DEADLINE_EXCEEDED")
     })

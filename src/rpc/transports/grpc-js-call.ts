@@ -19,6 +19,9 @@ import { type RpcStatus, statusDetailsBin } from "../status.ts"
 /** Above this, one message at a time: a stream's own buffer counts messages, not bytes. */
 const LARGE_BYTES = 16 * 1024
 
+/** How much later than the caller's deadline grpc-js gives up by itself; our own answer, with its details, comes first. */
+export const DEADLINE_SLACK_MS = 40
+
 /** The part that all four kinds of grpc-js calls share. */
 type Surface =
   | ServerUnaryCall<Buffer, Buffer>
@@ -31,7 +34,7 @@ abstract class GrpcJsCall<S extends Surface> extends Call {
   protected trailers: Metadata | undefined
 
   constructor(compiled: CompiledMethod, surface: S) {
-    super(compiled, milliseconds(surface.getDeadline()))
+    super(compiled, milliseconds(surface.getDeadline()) - DEADLINE_SLACK_MS)
     this.surface = surface
   }
 

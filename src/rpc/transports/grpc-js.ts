@@ -12,6 +12,7 @@ import { badTimeout, parseTimeout, respondTrailersOnly, unknownMethod } from "..
 import { type RpcLimits, stormOptions } from "../limits.ts"
 import type { Methods, Transport } from "../transport.ts"
 import {
+  DEADLINE_SLACK_MS,
   SingleAnswerCall,
   type SingleAnswerSurface,
   StreamAnswerCall,
@@ -19,7 +20,8 @@ import {
 } from "./grpc-js-call.ts"
 
 const LONGEST_TIMEOUT_MS = 24 * 24 * 3_600_000
-const LONGEST_TIMEOUT = "576H"
+/** A grpc-timeout has at most eight digits. */
+const MAX_TIMEOUT_DIGITS = 100_000_000
 
 /** What this file uses beyond the public API of the pinned version; {@link internals} refuses a version without it. */
 interface Internals {
@@ -80,10 +82,19 @@ function guardStreams(inside: Internals, methods: Methods): void {
         refuse(stream, badTimeout())
         return
       }
-      if (timeoutMs > LONGEST_TIMEOUT_MS) headers["grpc-timeout"] = LONGEST_TIMEOUT
+      headers["grpc-timeout"] = laterTimeout(timeoutMs)
     }
     handle.call(this, interceptors, stream, headers)
   }
+}
+
+/**
+ * What grpc-js is told instead: it answers a deadline without details, so it comes second. Longer ones overflow its timer, and
+ * then it answers at once.
+ */
+function laterTimeout(timeoutMs: number): string {
+  const later = Math.ceil(Math.min(timeoutMs, LONGEST_TIMEOUT_MS)) + DEADLINE_SLACK_MS
+  return later < MAX_TIMEOUT_DIGITS ? `${later}m` : `${Math.ceil(later / 1000)}S`
 }
 
 function isGrpc(headers: IncomingHttpHeaders): boolean {

@@ -67,25 +67,22 @@ function grpcCall(raw: Client, call: UnaryCall): Promise<Outcome> {
   const metadata = new Metadata()
   for (const [name, value] of Object.entries(call.headers ?? {})) metadata.set(name, value)
   const bytes = Buffer.isBuffer(call.request) ? call.request : Buffer.from(toBinary(call.input, call.request))
-  const options = call.timeoutMs === undefined ? {} : { deadline: Date.now() + call.timeoutMs }
+  // As a header, not as the library's own deadline: what answers in time must be the daemon.
+  if (call.timeoutMs !== undefined) metadata.set("grpc-timeout", grpcTimeout(call.timeoutMs))
   return new Promise((resolve) => {
     let response: Readonly<Record<string, unknown>> = {}
-    const sent = raw.makeUnaryRequest(
-      call.path,
-      identity,
-      identity,
-      bytes,
-      metadata,
-      options,
-      (error, answer) => {
-        if (error !== null) resolve(failure(error))
-        else if (answer !== undefined) response = plain(fromBinary(call.output, answer))
-      },
-    )
+    const sent = raw.makeUnaryRequest(call.path, identity, identity, bytes, metadata, (error, answer) => {
+      if (error !== null) resolve(failure(error))
+      else if (answer !== undefined) response = plain(fromBinary(call.output, answer))
+    })
     sent.on("status", (status) => {
       if (status.code === 0) resolve({ ...success(response), trailer: first(status.metadata, "x-probe") })
     })
   })
+}
+
+function grpcTimeout(ms: number): string {
+  return ms < 1e8 ? `${ms}m` : `${Math.floor(ms / 1000)}S`
 }
 
 function plain(message: Message): Readonly<Record<string, unknown>> {
