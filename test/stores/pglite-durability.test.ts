@@ -5,9 +5,15 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after, before, describe, it } from "node:test"
+import { systemClock } from "../../src/domain/kernel/clock.ts"
 import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { DEFAULT_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
-import { openEmbedded } from "../../src/stores/postgres/index.ts"
+import { getOrCreateSecret, openEmbedded } from "../../src/stores/postgres/index.ts"
+import { migrate, readMigrations } from "../../src/stores/postgres/migrate.ts"
+import { PgliteStream } from "../../src/stores/postgres/pglite-stream.ts"
+import { Pool } from "../../src/stores/postgres/pool.ts"
+import { PooledDatabase } from "../../src/stores/postgres/pooled-database.ts"
+import { Session } from "../../src/stores/postgres/session.ts"
 
 const WRITER = new URL("./pglite-writer.ts", import.meta.url)
 const ROUNDS = 5
@@ -96,6 +102,55 @@ describe("PGlite's durability", { timeout: 300_000 }, () => {
     await engine.ping(scope)
     await engine.close()
     await (await openEmbedded({ dataDir })).close()
+  })
+
+  it("opens the database again when its thread dies, and says that a write under way may have been applied", async () => {
+    const directory = join(root, "crashed")
+    const streams: PgliteStream[] = []
+    const pool = new Pool({
+      connect: () =>
+        Session.connect({
+          stream: () => {
+            const stream = new PgliteStream({ directory, fsync: true, settings: {} })
+            streams.push(stream)
+            return stream
+          },
+          user: "postgres",
+          database: "postgres",
+        }),
+      min: 1,
+      max: 1,
+      maxWaiting: 10,
+      idleMs: Number.POSITIVE_INFINITY,
+      lifetimeMs: Number.POSITIVE_INFINITY,
+      acquireMs: Number.POSITIVE_INFINITY,
+    })
+    const owner = await pool.acquire(systemScope(), "owner")
+    await migrate(owner, await readMigrations())
+    pool.release(owner)
+    const database = new PooledDatabase({
+      pool,
+      clock: systemClock,
+      cancel: undefined,
+      serverTimeouts: false,
+    })
+    const count = { text: "select count(*)::int as n from keelplane.platform_settings" }
+    await getOrCreateSecret(database, "kept", 32)
+    const slowWrite = {
+      text: "insert into keelplane.platform_settings (key, value) select 'lost', '' from pg_sleep(60)",
+    }
+    const writing = database.query(systemScope(), slowWrite)
+    const settled = assert.rejects(
+      writing,
+      (error) => error instanceof DomainError && error.reason === "OUTCOME_UNKNOWN",
+    )
+    while (pool.stats().inUse === 0) await new Promise((resolve) => setImmediate(resolve))
+    await new Promise((resolve) => setImmediate(resolve))
+    streams[0]?.destroy(new Error("the database thread failed: connection lost"))
+    await settled
+    assert.deepEqual((await database.query(systemScope(), count)).rows, [{ n: 1 }])
+    assert.equal(streams.length, 2)
+    await database.close()
   })
 
   it("reports a database that cannot be opened as unavailable", async () => {

@@ -1,5 +1,5 @@
 /** PGlite under the data directory, or in memory. */
-import { mkdir, rm, stat, writeFile } from "node:fs/promises"
+import { mkdir, open, readdir, rm, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import { systemScope } from "../../domain/kernel/scope.ts"
@@ -30,6 +30,8 @@ export interface EmbeddedEngine extends SqlEngine {
   /** The whole database as a tar, for {@link EmbeddedOptions.template}. Nothing else may be running. */
   dump(): Promise<Uint8Array<ArrayBuffer>>
 }
+
+const FILES_AT_ONCE = 32
 
 const SETTINGS: Readonly<Record<string, string>> = {
   synchronous_commit: "on",
@@ -126,7 +128,27 @@ async function prepareDirectory(dataDir: string): Promise<DatabaseDirectory> {
   })
   await rm(path, { recursive: true, force: true })
   await mkdir(path, { mode: 0o700 })
-  return { path, ready: () => rm(marker, { force: true }) }
+  const ready = async () => {
+    await syncTree(path)
+    await rm(marker, { force: true })
+  }
+  return { path, ready }
+}
+
+/** PostgreSQL trusts its first files to be on the disk, but PGlite copies them there without waiting for it. */
+async function syncTree(path: string): Promise<void> {
+  const entries = await readdir(path, { withFileTypes: true, recursive: true })
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+  while (files.length > 0) await Promise.all(files.splice(-FILES_AT_ONCE).map(syncFile))
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, "r")
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
 }
 
 async function isThere(path: string): Promise<boolean> {

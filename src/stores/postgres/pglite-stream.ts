@@ -31,7 +31,9 @@ export class PgliteStream extends Duplex {
     worker.stdout.resume()
     worker.stderr.resume()
     worker.on("message", (message: FromWorker) => this.#receive(message))
-    worker.once("error", (error) => this.destroy(error))
+    worker.once("error", (cause) =>
+      this.destroy(new Error("the database thread failed: connection lost", { cause })),
+    )
     worker.once("exit", (code) => {
       this.#worker = undefined
       if (this.#closing) this.destroy()
