@@ -92,17 +92,17 @@ async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
     undo.add(() => plane.close())
     planes.push(plane)
   }
-  let server: RpcServer | undefined
+  const monitor = new StoreMonitor(engines, telemetry.logger)
   const admin = adminPlane({
     loaded,
     kit,
     engines,
     guards,
-    stats: () => server?.stats(),
+    monitor,
+    server: () => server,
     drain: drain.resolve,
   })
-  const monitor = new StoreMonitor(engines, telemetry.logger)
-  server = createServer({
+  const server: RpcServer = createServer({
     services: [...planes, admin].flatMap(({ services }) => services),
     listen: listenOptions(config),
     logger: telemetry.logger,
@@ -114,7 +114,7 @@ async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
   })
   registerMetrics(telemetry.metrics, { server, engines, guards, monitor })
   const addresses = await server.start()
-  undo.add(() => (server as RpcServer).stop())
+  undo.add(() => server.stop())
   monitor.start(server.health, planes)
   undo.add(async () => monitor.stop())
   const sweepers = new Sweepers(telemetry.logger, sweepObserver(telemetry))
@@ -125,7 +125,7 @@ async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
     telemetry,
     drainRequested: drain.promise,
     drain: async () => {
-      await (server as RpcServer).drain(config.shutdown.grace_ms)
+      await server.drain(config.shutdown.grace_ms)
       await undo.run()
     },
   }

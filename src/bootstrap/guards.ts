@@ -17,8 +17,8 @@ import { type OpenEngine, SQL_STORES, type SqlStoreName } from "./engines.ts"
 
 /** Wraps ports; see {@link Kit}. */
 export interface Guards {
-  guard<P extends object>(store: SqlStoreName, port: P, operations: Operations<P>): P
-  observe<P extends object>(store: string, port: P, operations: Operations<P>): P
+  guard<P extends object>(store: SqlStoreName, name: string, port: P, operations: Operations<P>): P
+  observe<P extends object>(store: string, name: string, port: P, operations: Operations<P>): P
   /** Every breaker as it stands. */
   breakers(): readonly BreakerState[]
   /** Stops the breakers' timers. */
@@ -36,14 +36,15 @@ export function createGuards(config: Config, telemetry: Telemetry, engines: read
   }
   const all = () => [...breakers.values()].flatMap(({ read, write }) => [read, write])
   return {
-    guard: (store, port, operations) => {
+    guard: (store, name, port, operations) => {
       const pair = breakers.get(store)
       if (pair === undefined) throw new Error(`no engine serves the store ${store}`)
       const timed = wrapPort(port, operations, deadline(store))
       const guarded = wrapPort(timed, operations, guard(pair, config.stores[store].breaker.slow_ms))
-      return wrapPort(guarded, operations, observe(store, telemetry.stores))
+      return wrapPort(guarded, operations, observe(store, name, telemetry.stores))
     },
-    observe: (store, port, operations) => wrapPort(port, operations, observe(store, telemetry.stores)),
+    observe: (store, name, port, operations) =>
+      wrapPort(port, operations, observe(store, name, telemetry.stores)),
     breakers: () => all().map((breaker) => breaker.state()),
     close: () => {
       for (const breaker of all()) breaker.stop()

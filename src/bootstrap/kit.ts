@@ -16,10 +16,10 @@ export interface Kit {
   readonly pages: Pages
   /** The engine behind a store. */
   sql(store: SqlStoreName): SqlEngine
-  /** Puts deadline, breaker, span and metrics around a port of a store that is not inside this thread. */
-  guard<P extends object>(store: SqlStoreName, port: P, operations: Operations<P>): P
+  /** Puts deadline, breaker, span and metrics around a port of a store that is not inside this thread. `name` is the port's in them. */
+  guard<P extends object>(store: SqlStoreName, name: string, port: P, operations: Operations<P>): P
   /** Puts span and metrics around a port of an engine inside this thread; what returns at once still does. */
-  observe<P extends object>(store: string, port: P, operations: Operations<P>): P
+  observe<P extends object>(store: string, name: string, port: P, operations: Operations<P>): P
 }
 
 /** A part of the daemon. */

@@ -14,7 +14,6 @@ const FAILURES_TO_DOWN = 2
 interface State {
   failures: number
   latencyMs: number | undefined
-  checkedAtMs: number | undefined
 }
 
 /** What is known about a store. */
@@ -22,7 +21,6 @@ export interface StoreState {
   readonly up: boolean
   /** Of the last ping that was answered. */
   readonly latencyMs: number | undefined
-  readonly checkedAtMs: number | undefined
 }
 
 /** Pings stores until it is stopped. */
@@ -36,8 +34,7 @@ export class StoreMonitor {
   constructor(engines: readonly OpenEngine[], logger: Logger) {
     this.#engines = engines
     this.#logger = logger
-    for (const { name } of engines)
-      this.#states.set(name, { failures: 0, latencyMs: undefined, checkedAtMs: undefined })
+    for (const { name } of engines) this.#states.set(name, { failures: 0, latencyMs: undefined })
   }
 
   /** Begins; from now on `health` follows the stores. */
@@ -56,10 +53,12 @@ export class StoreMonitor {
     return (this.#states.get(name)?.failures ?? 0) < FAILURES_TO_DOWN
   }
 
-  /** What is known about the engine `name`. */
-  state(name: string): StoreState {
+  /** Asks the engine `name` now and answers what is known then, within two seconds. */
+  async check(name: string): Promise<StoreState> {
+    const engine = this.#engines.find((each) => each.name === name)
+    if (engine !== undefined) await this.#ping(engine)
     const state = this.#states.get(name)
-    return { up: this.isUp(name), latencyMs: state?.latencyMs, checkedAtMs: state?.checkedAtMs }
+    return { up: state?.failures === 0, latencyMs: state?.latencyMs }
   }
 
   /** Stores that do not answer, for /readyz. */
@@ -111,7 +110,6 @@ export class StoreMonitor {
       state.failures += 1
     } finally {
       clearTimeout(late)
-      state.checkedAtMs = Date.now()
     }
   }
 

@@ -99,8 +99,10 @@ export class Family<M extends Metric> {
   expose(): string {
     let text = `# HELP ${this.name} ${this.help}\n# TYPE ${this.name} ${this.type}\n`
     for (const { labels, metric } of this.#series.values()) {
-      if (metric instanceof Histogram) text += exposeHistogram(this.name, labels, metric)
-      else text += `${this.name}${labels === "" ? "" : `{${labels}}`} ${metric.value}\n`
+      if (metric instanceof Histogram) {
+        // Operations that nobody uses would be most of the text.
+        if (metric.count > 0) text += exposeHistogram(this.name, labels, metric)
+      } else text += `${this.name}${labels === "" ? "" : `{${labels}}`} ${metric.value}\n`
     }
     return text
   }

@@ -60,6 +60,13 @@ function report(error: unknown): number {
 }
 
 function isOccupied(error: unknown): boolean {
-  const { code, cause } = (error ?? {}) as { code?: unknown; cause?: unknown }
-  return code === "EADDRINUSE" || code === "LOCKED" || (cause !== undefined && isOccupied(cause))
+  const { code, cause, reason, metadata } = (error ?? {}) as {
+    code?: unknown
+    cause?: unknown
+    reason?: unknown
+    metadata?: { readonly pid?: string }
+  }
+  // The lock of the data directory says which process holds it.
+  if (reason === "FAILED_PRECONDITION" && metadata?.pid !== undefined) return true
+  return code === "EADDRINUSE" || (cause !== undefined && isOccupied(cause))
 }

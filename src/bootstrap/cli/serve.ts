@@ -88,7 +88,7 @@ function welcome(config: Config, { tcp, unix, ops }: Addresses): string {
 function examples(address: string, required: boolean): readonly string[] {
   const header = required ? " -H 'authorization: Bearer TOKEN'" : ""
   const service = "keelplane.v1.CacheService"
-  const set = JSON.stringify({ key: "greeting", value: { text: "hello" }, ttl: "600s" })
+  const set = JSON.stringify({ key: "greeting", text: "hello", ttl: "600s" })
   const get = JSON.stringify({ key: "greeting" })
   const json = "-H 'content-type: application/json'"
   return [

@@ -1,8 +1,15 @@
 import type { LoadedConfig } from "../../config/load.ts"
-import type { ServerStats } from "../../rpc/server-options.ts"
+import { listSettings } from "../../config/show.ts"
+import type { EngineView, MigrationView } from "../../domain/admin/model.ts"
+import type { DaemonControl } from "../../domain/admin/ports.ts"
+import type { HealthRegistry } from "../../rpc/builtin/health-registry.ts"
+import type { RpcServer } from "../../rpc/server-options.ts"
+import { createAdminService } from "../../services/admin-service.ts"
 import type { OpenEngine } from "../engines.ts"
 import type { Guards } from "../guards.ts"
 import type { Kit, Plane } from "../kit.ts"
+import type { StoreMonitor } from "../monitor.ts"
+import { version } from "../version.ts"
 
 /** What AdminService shows and does. */
 export interface AdminSources {
@@ -10,11 +17,97 @@ export interface AdminSources {
   readonly kit: Kit
   readonly engines: readonly OpenEngine[]
   readonly guards: Guards
-  stats(): ServerStats | undefined
+  readonly monitor: StoreMonitor
+  /** The server, once it is made. */
+  server(): RpcServer
   drain(): void
 }
 
 /** AdminService. */
-export function adminPlane(_sources: AdminSources): Plane {
-  return { services: [], needs: [], sweepers: [], close: async () => {} }
+export function adminPlane(sources: AdminSources): Plane {
+  return {
+    services: [createAdminService({ daemon: daemonControl(sources), pages: sources.kit.pages })],
+    needs: [],
+    sweepers: [],
+    close: async () => {},
+  }
+}
+
+function daemonControl({ loaded, engines, guards, monitor, server, drain }: AdminSources): DaemonControl {
+  let draining = false
+  return {
+    status: async () => {
+      const { health } = server()
+      const views = await Promise.all(engines.map((engine) => engineView(engine, monitor)))
+      return {
+        version: version(),
+        startMs: Math.round(performance.timeOrigin),
+        uptimeMs: performance.now(),
+        draining: draining || health.get("") === false,
+        engines: views,
+        breakers: guards.breakers(),
+        services: serviceViews(health),
+        edge: server().stats(),
+      }
+    },
+    settings: () => listSettings(loaded),
+    migrations: async () => {
+      const lists = await Promise.all(engines.map(migrationViews))
+      return lists.flat()
+    },
+    drain: () => {
+      draining = true
+      drain()
+    },
+  }
+}
+
+async function engineView({ name, sql }: OpenEngine, monitor: StoreMonitor): Promise<EngineView> {
+  const { up, latencyMs } = await monitor.check(name)
+  const { engine, ...capabilities } = sql.capabilities
+  return {
+    name,
+    engine,
+    serving: up,
+    latencyMs,
+    capabilities: Object.fromEntries(
+      Object.entries(capabilities).map(([key, value]) => [key, String(value)]),
+    ),
+    migrations: up ? await summary(sql) : undefined,
+    pool: sql.stats(),
+  }
+}
+
+async function summary(sql: OpenEngine["sql"]): Promise<EngineView["migrations"]> {
+  try {
+    const all = await sql.listMigrations()
+    const applied = all.filter(({ appliedAt }) => appliedAt !== undefined)
+    return {
+      applied: applied.length,
+      pending: all.length - applied.length,
+      version: applied.at(-1)?.version ?? 0,
+    }
+  } catch {
+    // The status must be readable most of all when something is wrong; ListMigrations says what it is.
+    return undefined
+  }
+}
+
+async function migrationViews({ name, sql }: OpenEngine): Promise<readonly MigrationView[]> {
+  const all = await sql.listMigrations()
+  return all.map(({ version: number, name: subject, checksum, appliedAt, durationMs }) => ({
+    store: name,
+    version: number,
+    name: subject,
+    checksum,
+    appliedAtMs: appliedAt?.getTime(),
+    durationMs,
+  }))
+}
+
+function serviceViews(health: HealthRegistry) {
+  return [...health.list()]
+    .filter(([name]) => name !== "")
+    .map(([name, serving]) => ({ name, serving }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
 }

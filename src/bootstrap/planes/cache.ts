@@ -16,9 +16,9 @@ const SWEEP_KEYS = 10_000
 /** CacheService and RateLimitService over the in-process engines. */
 export async function cachePlane(kit: Kit): Promise<Plane> {
   const engines = createInProcessEngines({ clock: kit.clock, maxBytes: kit.config.cache.max_bytes })
-  const store = kit.observe("cache", engines.store, CACHE_STORE_OPERATIONS)
-  const pubsub = kit.observe("cache", engines.pubsub, PUB_SUB_OPERATIONS)
-  const limiter = kit.observe("cache", engines.limiter, RATE_LIMITER_OPERATIONS)
+  const store = kit.observe("cache", "entries", engines.store, CACHE_STORE_OPERATIONS)
+  const pubsub = kit.observe("cache", "topics", engines.pubsub, PUB_SUB_OPERATIONS)
+  const limiter = kit.observe("cache", "limits", engines.limiter, RATE_LIMITER_OPERATIONS)
   const namespaces = new Namespaces(policies(kit.config))
   return {
     services: [

@@ -39,11 +39,11 @@ export interface ControlPlane extends Plane {
 export async function controlPlane(kit: Kit): Promise<ControlPlane> {
   const { database } = kit.sql("control")
   const deps = { database, clock: kit.clock }
-  const tenants = kit.guard("control", createTenantStore(deps), TENANT_STORE_OPERATIONS)
-  const keys = kit.guard("control", createApiKeyStore(deps), API_KEY_STORE_OPERATIONS)
+  const tenants = kit.guard("control", "tenants", createTenantStore(deps), TENANT_STORE_OPERATIONS)
+  const keys = kit.guard("control", "keys", createApiKeyStore(deps), API_KEY_STORE_OPERATIONS)
   const rawUsage = createUsageStore(deps)
-  const usage = kit.guard("control", rawUsage, USAGE_STORE_OPERATIONS)
-  const budgets = kit.guard("control", createBudgetStore(deps), BUDGET_STORE_OPERATIONS)
+  const usage = kit.guard("control", "usage", rawUsage, USAGE_STORE_OPERATIONS)
+  const budgets = kit.guard("control", "budgets", createBudgetStore(deps), BUDGET_STORE_OPERATIONS)
   const signals = createControlSignals()
   const apiKeys = createApiKeyAuthenticator({ keys, signals, clock: kit.clock })
   const directory = createTenantDirectory({ tenants, signals, clock: kit.clock })
@@ -52,11 +52,11 @@ export async function controlPlane(kit: Kit): Promise<ControlPlane> {
     services: [
       createControlService({
         tenants,
-        users: kit.guard("control", createUserStore(deps), USER_STORE_OPERATIONS),
-        agents: kit.guard("control", createAgentStore(deps), AGENT_STORE_OPERATIONS),
+        users: kit.guard("control", "users", createUserStore(deps), USER_STORE_OPERATIONS),
+        agents: kit.guard("control", "agents", createAgentStore(deps), AGENT_STORE_OPERATIONS),
         keys,
-        roles: kit.guard("control", createRoleStore(deps), ROLE_STORE_OPERATIONS),
-        configs: kit.guard("control", createConfigStore(deps), CONFIG_STORE_OPERATIONS),
+        roles: kit.guard("control", "roles", createRoleStore(deps), ROLE_STORE_OPERATIONS),
+        configs: kit.guard("control", "configs", createConfigStore(deps), CONFIG_STORE_OPERATIONS),
         signals,
         minter: createTokenMinter(),
         pages: kit.pages,

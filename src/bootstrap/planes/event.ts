@@ -21,10 +21,11 @@ export async function workPlane(kit: Kit): Promise<Plane> {
   const { database } = kit.sql("control")
   const jobs = kit.guard(
     "control",
+    "jobs",
     createPostgresJobStore(database, { retentionMs: kit.config.retention.jobs_days * DAY_MS }),
     JOB_STORE_OPERATIONS,
   )
-  const locks = kit.guard("control", createPostgresLockStore(database), LOCK_STORE_OPERATIONS)
+  const locks = kit.guard("control", "locks", createPostgresLockStore(database), LOCK_STORE_OPERATIONS)
   return {
     services: [
       createJobService({ jobs: new JobQueue(jobs), pages: kit.pages }),
@@ -58,6 +59,7 @@ export async function auditPlane(kit: Kit): Promise<Plane> {
   const { database, capabilities } = kit.sql("events")
   const audit = kit.guard(
     "events",
+    "audit",
     createPostgresAuditStore(database, { clock: kit.clock, concurrency: capabilities.concurrency }),
     AUDIT_STORE_OPERATIONS,
   )

@@ -21,7 +21,7 @@ export async function memoryPlane(kit: Kit): Promise<Plane> {
     concurrency: capabilities.concurrency,
     ...(capabilities.engine === "pglite" ? { autoIndexThreshold: EMBEDDED_INDEX_THRESHOLD } : {}),
   })
-  const store = kit.guard("memory", raw, MEMORY_STORE_OPERATIONS)
+  const store = kit.guard("memory", "records", raw, MEMORY_STORE_OPERATIONS)
   const deps = {
     store,
     embedders: embedders(kit.config),

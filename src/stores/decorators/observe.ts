@@ -20,10 +20,14 @@ export interface PortObserver<S extends OperationSpan = OperationSpan> {
   operation(store: string, operation: string): OperationObserver<S>
 }
 
-/** Measures the calls to `store`. */
-export function observe<S extends OperationSpan>(store: string, observer: PortObserver<S>): Decorate {
+/** Measures the calls of `port` to `store`. */
+export function observe<S extends OperationSpan>(
+  store: string,
+  port: string,
+  observer: PortObserver<S>,
+): Decorate {
   return (name, kind, method) => {
-    const operation = observer.operation(store, name)
+    const operation = observer.operation(store, `${port}.${name}`)
     return kind === "stream" ? observeStream(method, operation) : observeCall(method, operation)
   }
 }
