@@ -18,7 +18,7 @@ import {
   OptimizePhase,
   RecordView,
 } from "../gen/keelplane/v1/memory_service_pb.ts"
-import { type Service, service } from "../rpc/handler.ts"
+import { type Handlers, type Service, service } from "../rpc/handler.ts"
 import {
   collectionDraft,
   collectionMessage,
@@ -46,8 +46,30 @@ export interface MemoryServiceDeps {
 
 /** MemoryService over a store and embedders. */
 export function createMemoryService(deps: MemoryServiceDeps): Service {
-  const { store, pages } = deps
   return service(MemoryServiceDescriptor, {
+    ...collectionHandlers(deps),
+    ...writeHandlers(deps),
+    ...readHandlers(deps),
+    ...searchHandlers(deps),
+  })
+}
+
+type MemoryHandlers = Handlers<typeof MemoryServiceDescriptor>
+
+/** Collections and their indexes. */
+function collectionHandlers(
+  deps: MemoryServiceDeps,
+): Pick<
+  MemoryHandlers,
+  | "createCollection"
+  | "getCollection"
+  | "listCollections"
+  | "updateCollection"
+  | "deleteCollection"
+  | "optimizeCollection"
+> {
+  const { store, pages } = deps
+  return {
     createCollection: async ({ collection }, ctx) => {
       if (collection === undefined) throw invalidField("collection", "is required")
       return { collection: collectionMessage(await createCollection(deps, ctx, collectionDraft(collection))) }
@@ -75,6 +97,25 @@ export function createMemoryService(deps: MemoryServiceDeps): Service {
     deleteCollection: async (req, ctx) => ({
       deletedRecords: BigInt(await store.deleteCollection(ctx, idOf(req), req.ifRevisionMatch)),
     }),
+    optimizeCollection: async function* (req, ctx) {
+      for await (const progress of optimizeCollection(store, ctx, idOf(req), req.rebuild)) {
+        yield {
+          phase: OptimizePhase[progress.phase],
+          done: BigInt(progress.done),
+          total: BigInt(progress.total),
+          indexState: indexStateMessage(progress.state),
+        }
+      }
+    },
+  }
+}
+
+/** Records on their way in and out. */
+function writeHandlers(
+  deps: MemoryServiceDeps,
+): Pick<MemoryHandlers, "upsertRecords" | "importRecords" | "deleteRecords"> {
+  const { store } = deps
+  return {
     upsertRecords: async (req, ctx) => ({
       receipts: [...(await upsertRecords(deps, ctx, idOf(req), req.records.map(recordDraft)))],
     }),
@@ -89,6 +130,18 @@ export function createMemoryService(deps: MemoryServiceDeps): Service {
         failures: summary.failures.map((failure) => ({ ...failure, chunk: BigInt(failure.chunk) })),
       }
     },
+    deleteRecords: async (req, ctx) => ({
+      deleted: BigInt(await store.delete(ctx, idOf(req), selectionOf(req.selection))),
+    }),
+  }
+}
+
+/** Records by id, by filter and in bulk. */
+function readHandlers(
+  deps: MemoryServiceDeps,
+): Pick<MemoryHandlers, "getRecords" | "listRecords" | "countRecords" | "exportRecords"> {
+  const { store, pages } = deps
+  return {
     getRecords: async (req, ctx) => {
       req.ids.forEach((id, i) => {
         checkText(id, `ids[${i}]`)
@@ -105,9 +158,6 @@ export function createMemoryService(deps: MemoryServiceDeps): Service {
       const page = await listRecords(store, ctx, idOf(req), query, pages.request(ctx, req, PAGE))
       return { records: page.items.map(recordMessage), nextPageToken: pages.token(ctx, req, page.next) }
     },
-    deleteRecords: async (req, ctx) => ({
-      deleted: BigInt(await store.delete(ctx, idOf(req), selectionOf(req.selection))),
-    }),
     countRecords: async (req, ctx) => {
       const filter = parseFilter(req.filter, RECORD_FIELDS)
       const collection = await store.getCollection(ctx, idOf(req))
@@ -127,6 +177,12 @@ export function createMemoryService(deps: MemoryServiceDeps): Service {
         }
       }
     },
+  }
+}
+
+/** Records by likeness. */
+function searchHandlers(deps: MemoryServiceDeps): Pick<MemoryHandlers, "search" | "batchSearch"> {
+  return {
     search: async (req, ctx) => {
       if (req.query === undefined) throw invalidField("query", "is required")
       const queries = [searchQuery(req.query, "query")]
@@ -139,17 +195,7 @@ export function createMemoryService(deps: MemoryServiceDeps): Service {
       const results = await searchRecords(deps, ctx, idOf(req), queries, path)
       return { results: results.map(resultMessage) }
     },
-    optimizeCollection: async function* (req, ctx) {
-      for await (const progress of optimizeCollection(store, ctx, idOf(req), req.rebuild)) {
-        yield {
-          phase: OptimizePhase[progress.phase],
-          done: BigInt(progress.done),
-          total: BigInt(progress.total),
-          indexState: indexStateMessage(progress.state),
-        }
-      }
-    },
-  })
+  }
 }
 
 function idOf(request: { readonly collectionId: string }): string {

@@ -11,7 +11,7 @@ import {
   type RecordRow,
   recordColumns,
   toRecord,
-  vectorLiteral,
+  vectorParameter,
 } from "./memory-rows.ts"
 
 type Dense = NonNullable<EngineQuery["dense"]>
@@ -134,7 +134,7 @@ class SearchBuilder {
     const { quantization, metric, dimension } = this.#collection
     const type = quantization === "HALF" ? "halfvec" : "vector"
     const column = quantization === "HALF" ? "r.embedding_half" : "r.embedding"
-    const query = `$${values.push(vectorLiteral(dense.vector))}::${type}(${dimension})`
+    const query = `$${values.push(vectorParameter(dense.vector))}::vector::${type}(${dimension})`
     return `((${column}::${type}(${dimension})) ${OPERATORS[metric]} ${query})`
   }
 

@@ -5,7 +5,7 @@ import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { Collection, RecordReceipt, RecordWrite } from "../../domain/memory/model.ts"
 import type { Outcome } from "../group-commit.ts"
 import type { Tx } from "./database.ts"
-import { vectorLiteral } from "./memory-rows.ts"
+import { componentsParameter } from "./memory-rows.ts"
 
 /** One call's records. */
 export interface UpsertItem {
@@ -135,10 +135,12 @@ const REPLACE = `on conflict (tenant, collection_key, id) do update set body = e
 function insertText(mode: "create" | "replace"): string {
   return `insert into memory_records as r (tenant, collection_key, id, body, metadata, embedding, embedding_half, revision, writes,
       create_time, update_time, expire_time)
-    select $1, n.key, n.id, n.body, n.metadata::jsonb, n.full_vector::vector, n.half_vector::halfvec,
+    select $1, n.key, n.id, n.body, n.metadata::jsonb,
+      case when not n.half then (($7::real[])[n.first : n.last])::vector end,
+      case when n.half then (($7::real[])[n.first : n.last])::vector::halfvec end,
       nextval('memory_revision'), 1, $2::timestamptz, $2::timestamptz, n.expires
-    from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
-      as n (key, id, body, metadata, full_vector, half_vector, expires)
+    from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $8::int[], $9::int[], $10::boolean[], $11::timestamptz[])
+      as n (key, id, body, metadata, first, last, half, expires)
     order by n.key, n.id collate "C"
     ${mode === "create" ? "on conflict do nothing" : REPLACE}
     returning collection_key, id, revision, writes`
@@ -152,8 +154,12 @@ async function writeWave(
   wave: readonly Placed[],
   mode: "create" | "replace",
 ): Promise<Map<string, RecordReceipt>> {
-  const vectors = wave.map(({ record }) => vectorLiteral(record.vector))
-  const halved = wave.map(({ collection }) => collection.quantization === "HALF")
+  const lasts: number[] = []
+  let last = 0
+  for (const { record } of wave) {
+    last += record.vector.length
+    lasts.push(last)
+  }
   const { rows } = await tx.query<{ collection_key: bigint; id: string; revision: bigint; writes: number }>({
     name: `memory_${mode}_records`,
     text: TEXTS[mode],
@@ -164,8 +170,10 @@ async function writeWave(
       wave.map(({ record }) => record.id),
       wave.map(({ record }) => record.text),
       wave.map(({ record }) => JSON.stringify(record.metadata)),
-      vectors.map((vector, i) => (halved[i] ? null : vector)),
-      vectors.map((vector, i) => (halved[i] ? vector : null)),
+      componentsParameter(wave.map(({ record }) => record.vector)),
+      wave.map(({ record }, i) => (lasts[i] ?? 0) - record.vector.length + 1),
+      lasts,
+      wave.map(({ collection }) => collection.quantization === "HALF"),
       wave.map(({ record }) => (record.expireTimeMs === undefined ? null : new Date(record.expireTimeMs))),
     ],
   })
@@ -180,8 +188,8 @@ async function writeWave(
 /** Roughly what a call's records weigh, for the limit of a group. */
 export function upsertBytes({ records }: UpsertItem): number {
   let bytes = 0
-  // A component is about 12 characters as text.
-  for (const record of records) bytes += record.text.length + record.vector.length * 12 + 256
+  // A component takes eight bytes in a parameter.
+  for (const record of records) bytes += record.text.length + record.vector.length * 8 + 256
   return bytes
 }
 
