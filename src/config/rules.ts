@@ -87,8 +87,9 @@ const storing: Rule = ({ stores }) =>
     ]
   })
 
-const caching: Rule = ({ cache }) =>
-  Object.entries(cache.namespaces).flatMap(([name, policy]) => [
+const caching: Rule = ({ cache }) => [
+  ...Object.entries(cache.scripts).flatMap(([name, file]) => unreadable(["cache", "scripts", name], file)),
+  ...Object.entries(cache.namespaces).flatMap(([name, policy]) => [
     ...breakWhen(
       policy.max_bytes !== undefined && policy.max_bytes > cache.max_bytes,
       ["cache", "namespaces", name, "max_bytes"],
@@ -99,7 +100,8 @@ const caching: Rule = ({ cache }) =>
       ["cache", "namespaces", name, "max_length"],
       "applies to lists, hashes and sorted sets only",
     ),
-  ])
+  ]),
+]
 
 const embedding: Rule = ({ memory }) =>
   Object.entries(memory.embedders).flatMap(([name, embedder]) => [

@@ -193,6 +193,13 @@ const cache = z
       .describe(
         "More namespaces, or other policies for the built-in ones (context, tool-results, short-term-memory, metrics, session).",
       ),
+    scripts: z
+      .record(
+        z.string().regex(/^[a-z0-9][a-z0-9._-]{0,127}$/, "must be 1 to 128 of a-z, 0-9, `.`, `_`, `-`"),
+        text(4096),
+      )
+      .default({})
+      .describe("Lua files for RunScript by name, read at start-up; a built-in script's name replaces it."),
   })
   .prefault({})
   .describe("Cache.")

@@ -29,8 +29,7 @@ export function cacheExecution(deps: CacheServiceDeps) {
       const operations: SetOperation[] = request.items.map((item, index) =>
         toSetOf(namespaces, request.namespace, item, `items[${index}].`),
       )
-      const bytes = operations.reduce((sum, operation) => sum + valueBytes(operation), 0)
-      if (bytes > MAXIMUM_BATCH_BYTES) throw limitExceeded("items", bytes, MAXIMUM_BATCH_BYTES)
+      checkSizes(operations, store.capabilities.maximumKeyBytes)
       return andThen(store.execute(ctx, operations, false), (outcomes) => ({
         results: resultsOf<SetOperation>(outcomes).map(answers.set),
       }))
@@ -60,6 +59,20 @@ export function cacheExecution(deps: CacheServiceDeps) {
       return andThen(result, (json) => ({ result: fromJson(ValueSchema, json) }))
     },
   }
+}
+
+/** What a key takes beside its value on any engine; generous, so that a batch that passes cannot fail half-way. */
+const KEY_BYTES = 2_048
+
+function checkSizes(operations: readonly SetOperation[], maximumKeyBytes: number): void {
+  let total = 0
+  for (const [index, operation] of operations.entries()) {
+    const bytes = valueBytes(operation)
+    const maximum = Math.min(maximumKeyBytes, operation.namespace.capacityBytes) - KEY_BYTES
+    if (bytes > maximum) throw limitExceeded(`items[${index}].value`, bytes, Math.max(0, maximum))
+    total += bytes
+  }
+  if (total > MAXIMUM_BATCH_BYTES) throw limitExceeded("items", total, MAXIMUM_BATCH_BYTES)
 }
 
 function toItem(key: string, entry: CacheEntry | undefined) {

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises"
 import type { Config } from "../../config/schema.ts"
 import type { NamespacePolicy } from "../../domain/cache/model.ts"
 import { Namespaces } from "../../domain/cache/namespaces.ts"
@@ -6,16 +7,19 @@ import {
   PUB_SUB_OPERATIONS,
   RATE_LIMITER_OPERATIONS,
 } from "../../domain/cache/ports.ts"
+import { BUILT_IN_SCRIPTS } from "../../domain/cache/scripts.ts"
 import { createCacheService } from "../../services/cache-service.ts"
 import { createRateLimitService } from "../../services/rate-limit-service.ts"
 import { createInProcessEngines } from "../../stores/inprocess/index.ts"
+import { LuaScripts } from "../../stores/inprocess/lua-scripts.ts"
 import type { Kit, Plane } from "../kit.ts"
 
 const SWEEP_KEYS = 10_000
 
 /** CacheService and RateLimitService over the in-process engines. */
 export async function cachePlane(kit: Kit): Promise<Plane> {
-  const engines = createInProcessEngines({ clock: kit.clock, maxBytes: kit.config.cache.max_bytes })
+  const scripts = new LuaScripts({ ...BUILT_IN_SCRIPTS, ...(await sources(kit.config)) })
+  const engines = createInProcessEngines({ clock: kit.clock, maxBytes: kit.config.cache.max_bytes, scripts })
   const store = kit.observe("cache", "entries", engines.store, CACHE_STORE_OPERATIONS)
   const pubsub = kit.observe("cache", "topics", engines.pubsub, PUB_SUB_OPERATIONS)
   const limiter = kit.observe("cache", "limits", engines.limiter, RATE_LIMITER_OPERATIONS)
@@ -45,6 +49,14 @@ export async function cachePlane(kit: Kit): Promise<Plane> {
 }
 
 const bounded = (removed: number) => ({ removed, more: removed >= SWEEP_KEYS })
+
+/** The configured scripts' texts; a file that is gone since the configuration was checked stops the start. */
+async function sources(config: Config): Promise<Readonly<Record<string, string>>> {
+  const entries = Object.entries(config.cache.scripts)
+  return Object.fromEntries(
+    await Promise.all(entries.map(async ([name, file]) => [name, await readFile(file, "utf8")] as const)),
+  )
+}
 
 function policies(config: Config): Readonly<Record<string, NamespacePolicy>> {
   const entries = Object.entries(config.cache.namespaces).map(([name, policy]): [string, NamespacePolicy] => [

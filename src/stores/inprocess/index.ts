@@ -30,11 +30,9 @@ export interface InProcessEngines {
 export function createInProcessEngines(options: InProcessOptions = {}): InProcessEngines {
   const clock = options.clock ?? systemClock
   const maxBytes = options.maxBytes ?? 256 * MEBIBYTE
-  const limits = {
-    maxBytes,
-    maxBytesPerTenant: Math.min(options.maxBytesPerTenant ?? maxBytes, maxBytes),
-    maxKeyBytes: 16 * MEBIBYTE,
-  }
+  const maxBytesPerTenant = Math.min(options.maxBytesPerTenant ?? maxBytes, maxBytes)
+  const maxKeyBytes = Math.min(16 * MEBIBYTE, maxBytesPerTenant)
+  const limits = { maxBytes, maxBytesPerTenant, maxKeyBytes }
   return {
     store: new InProcessCacheStore({ clock, limits, scripts: options.scripts }),
     pubsub: new InProcessPubSub(clock),
