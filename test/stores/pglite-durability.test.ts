@@ -31,9 +31,8 @@ async function acknowledgedIn(file: string): Promise<number[]> {
 async function writeAndKill(dataDir: string, file: string, first: number, more: number): Promise<void> {
   const writer = fork(WRITER, [dataDir, file, String(first)], { stdio: "inherit" })
   const gone = once(writer, "exit")
-  const enough = (await acknowledgedIn(file)).length + more
-  while (writer.exitCode === null && (await acknowledgedIn(file)).length < enough) {
-    await new Promise((resolve) => setImmediate(resolve))
+  for (let acknowledged = 0; acknowledged < more && writer.exitCode === null; acknowledged++) {
+    await Promise.race([once(writer, "message"), gone])
   }
   writer.kill("SIGKILL")
   const [code, signal] = await gone

@@ -1,6 +1,6 @@
 /**
  * A process to be killed: writes numbered rows to the data directory argv[2] and notes each acknowledged one in the file
- * argv[3], from argv[4] on.
+ * argv[3], from argv[4] on, and tells its parent.
  */
 import { appendFileSync } from "node:fs"
 import { DEFAULT_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
@@ -20,4 +20,5 @@ for (let id = Number(first); ; id++) {
     values: [scope.tenant, String(id), Buffer.alloc(id % 3000, id)],
   })
   appendFileSync(acknowledged, `${id}\n`)
+  process.send?.(id)
 }
