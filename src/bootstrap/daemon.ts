@@ -107,6 +107,7 @@ async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
     listen: listenOptions(config),
     logger: telemetry.logger,
     authenticator: createAuthenticator(config, telemetry.logger, control),
+    tenants: control.directory,
     observer: telemetry.rpc,
     limits: rpcLimits(config),
     reflection: config.listen.reflection,

@@ -1,4 +1,5 @@
 import type { Logger } from "../domain/kernel/logger.ts"
+import type { TenantId } from "../domain/kernel/scope.ts"
 import type { Authenticator } from "./auth/authenticator.ts"
 import type { HealthRegistry } from "./builtin/health-registry.ts"
 import type { Awaitable, Service } from "./handler.ts"
@@ -31,6 +32,11 @@ export interface OpsSources {
   readiness?(): Awaitable<readonly NotReady[]>
 }
 
+/** Knows the tenants; asked on the hot path, so it answers without a promise where it can. */
+export interface TenantGate {
+  exists(tenant: TenantId): Awaitable<boolean>
+}
+
 /** What {@link createServer} needs. */
 export interface ServerOptions {
   readonly services: readonly Service[]
@@ -38,6 +44,8 @@ export interface ServerOptions {
   readonly logger: Logger
   /** Undefined: authentication is off, every caller is the local principal, and only loopback and sockets are bound. */
   readonly authenticator?: Authenticator | undefined
+  /** Which tenants a platform credential may name. Undefined: any. */
+  readonly tenants?: TenantGate | undefined
   /** Undefined: telemetry is off. */
   readonly observer?: CallObserver | undefined
   readonly limits?: Partial<RpcLimits> | undefined

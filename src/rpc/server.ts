@@ -56,6 +56,7 @@ class Edge implements RpcServer {
           observer: options.observer,
           logger: options.logger,
           authenticator: options.authenticator,
+          tenants: options.tenants,
           limits: this.#limits,
           inFlight: this.#inFlight,
         },

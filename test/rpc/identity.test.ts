@@ -96,6 +96,17 @@ for (const way of WAYS) {
       }
     })
 
+    it("acts for tenants that exist, and tells a platform credential which do not", async () => {
+      const exists = (tenant: TenantId) =>
+        tenant === "slow" ? Promise.resolve(true) : tenant === "globex" || tenant === "acme"
+      await using edge = await open(way, { authenticator, tenants: { exists } })
+      const as = (key: string, tenant: string) => edge.echo({}, bearer(key, { "x-keelplane-tenant": tenant }))
+      assert.equal((await as("platform", "globex")).response.tenant, "globex")
+      assert.equal((await as("platform", "slow")).response.tenant, "slow")
+      assert.equal((await as("platform", "nowhere")).reason, "NOT_FOUND")
+      assert.equal((await as("reader", "nowhere")).reason, "PERMISSION_DENIED")
+    })
+
     it("is the local principal of the default tenant while authentication is off", async () => {
       await using edge = await open(way)
       const outcome = await edge.echo({}, { method: "Rule" })

@@ -1,6 +1,7 @@
 import type { Logger } from "../../domain/kernel/logger.ts"
 import type { Authenticator } from "../auth/authenticator.ts"
 import type { RpcLimits } from "../limits.ts"
+import type { TenantGate } from "../server-options.ts"
 import type { CallObserver } from "../telemetry-seam.ts"
 import { authentication } from "./authentication.ts"
 import { deadline } from "./deadline.ts"
@@ -17,6 +18,7 @@ export interface ChainParts {
   readonly observer: CallObserver | undefined
   readonly logger: Logger
   readonly authenticator: Authenticator | undefined
+  readonly tenants: TenantGate | undefined
   readonly limits: RpcLimits
   readonly inFlight: InFlight
 }
@@ -32,7 +34,10 @@ export const CHAIN: readonly { readonly why: string; readonly make: (parts: Chai
     why: "nothing is done for a caller who is not known",
     make: ({ authenticator }) => authentication(authenticator),
   },
-  { why: "needs the principal; everything after it counts and acts per tenant", make: () => tenant() },
+  {
+    why: "needs the principal; everything after it counts and acts per tenant",
+    make: ({ tenants }) => tenant(tenants),
+  },
   {
     why: "a call that is late already must not take a place in flight",
     make: (parts) => deadline(parts.limits),
