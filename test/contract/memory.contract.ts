@@ -1,6 +1,6 @@
 /** What every engine of the Memory plane must do: collections and records. memory-search.contract.ts has searches. */
 import assert from "node:assert/strict"
-import { after, before, describe, it } from "node:test"
+import { before, describe, it } from "node:test"
 import { systemScope } from "../../src/domain/kernel/scope.ts"
 import { importRecords } from "../../src/domain/memory/import-records.ts"
 import { ALL_PARTS, ID_ONLY } from "../../src/domain/memory/model.ts"
@@ -41,7 +41,11 @@ export function memoryContract(
     readTests(() => h, check)
     expiryTests(() => h, check)
     failureTests(() => h, check)
-    after(() => h.close())
+    check("refuses writes once it is closed", async () => {
+      const { scope } = await freshCollection(h)
+      await h.close()
+      await rejects(put(h, scope, record("1", [1, 0])), "DRAINING")
+    })
   })
 }
 

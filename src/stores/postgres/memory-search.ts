@@ -1,7 +1,7 @@
 /** Ranked searches over the Memory plane's records in SQL. */
 import type { Clock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
-import { type Collection, scoreOf } from "../../domain/memory/model.ts"
+import { type Collection, type IndexSpec, scoreOf } from "../../domain/memory/model.ts"
 import type { Candidate, EngineAnswer, EngineQuery } from "../../domain/memory/ports.ts"
 import type { Database, Rows, Statement } from "./database.ts"
 import { filterSql } from "./filter-sql.ts"
@@ -115,7 +115,7 @@ class SearchBuilder {
           : {
               approximate,
               statements: approximate
-                ? [settings(dense), this.#approximate(query, dense)]
+                ? [settings(dense, this.#collection.index), this.#approximate(query, dense)]
                 : [this.#exact(query, dense)],
             },
       keyword: keyword === undefined ? undefined : this.#keyword(query, keyword),
@@ -207,7 +207,13 @@ class SearchBuilder {
 /** Different words of a query that count. */
 const MAX_QUERY_TERMS = 64
 
-function settings(dense: Dense): Statement {
+/** Clusters of an inverted file when its number is not known here. */
+const ASSUMED_LISTS = 100
+
+function settings(dense: Dense, index: IndexSpec): Statement {
+  // Looking into the square root of all clusters is what pgvector advises; efSearch scales it, 100 being the default.
+  const lists = index.kind === "IVF_FLAT" && index.lists > 0 ? index.lists : ASSUMED_LISTS
+  const probes = Math.max(1, Math.ceil((Math.sqrt(lists) * dense.efSearch) / 100))
   return {
     name: "memory_search_settings",
     text: `select set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'strict_order', true),
@@ -216,7 +222,7 @@ function settings(dense: Dense): Statement {
     values: [
       String(Math.max(dense.efSearch, Math.min(dense.limit, 1000))),
       String(MAX_SCAN_TUPLES),
-      String(Math.min(32_768, Math.max(1, Math.ceil(dense.efSearch / 10)))),
+      String(Math.min(lists, probes)),
     ],
   }
 }

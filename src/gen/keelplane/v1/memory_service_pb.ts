@@ -996,7 +996,7 @@ export type ListRecordsRequest = Message<"keelplane.v1.ListRecordsRequest"> & {
   collectionId: string;
 
   /**
-   * At most this many; 0 takes 100, more than 1000 is taken for 1000.
+   * At most this many; 0 takes 100, more than 1000 is taken for 1000. A page ends early at about 3 MiB.
    *
    * @generated from field: int32 page_size = 2;
    */
@@ -1257,7 +1257,7 @@ export const ExportRecordsRequestSchema: GenMessage<ExportRecordsRequest> = /*@_
  */
 export type ExportRecordsResponse = Message<"keelplane.v1.ExportRecordsResponse"> & {
   /**
-   * 1 to 200 records.
+   * 1 to 200 records, fewer where they are heavy.
    *
    * @generated from field: repeated keelplane.v1.MemoryRecord records = 1;
    */
@@ -1497,7 +1497,7 @@ export type SearchQuery = Message<"keelplane.v1.SearchQuery"> & {
 
   /**
    * Candidates an HNSW index looks at per step, 1 to 1000: more is slower and finds more; 0 takes the larger of 100 and
-   * k + offset.
+   * k + offset. For an inverted file 100 stands for the square root of its clusters.
    *
    * @generated from field: int32 ef_search = 15;
    */
