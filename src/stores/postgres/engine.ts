@@ -13,6 +13,7 @@ import {
 } from "./migrate.ts"
 import type { Pool, PoolStats } from "./pool.ts"
 import type { Session } from "./session.ts"
+import { type VacuumStep, vacuumStep } from "./vacuum.ts"
 
 /** An open PGlite or PostgreSQL server. Call {@link SqlEngine.migrate} before anything uses {@link SqlEngine.database}. */
 export interface SqlEngine {
@@ -25,6 +26,8 @@ export interface SqlEngine {
   /** One round trip to the store. Rejects with DomainError. */
   ping(scope: CallScope): Promise<void>
   stats(): PoolStats
+  /** One bounded step of upkeep, for a sweeper; does nothing on a server, which does it by itself. */
+  vacuum(): Promise<VacuumStep>
   /** Ends all connections after the work in flight; the embedded database is closed in order. */
   close(): Promise<void>
 }
@@ -42,10 +45,9 @@ export interface EngineParts {
 
 /** Puts an engine together. */
 export function createEngine({ database, pool, capabilities, asOwner, onClose }: EngineParts): SqlEngine {
-  const owned = async <T>(work: (session: Session, migrations: readonly MigrationFile[]) => Promise<T>) => {
-    const migrations = await readMigrations()
+  const owned = async <T>(work: (session: Session) => Promise<T>) => {
     try {
-      return await asOwner((session) => work(session, migrations))
+      return await asOwner(work)
     } catch (error) {
       throw toDomainError(error, { commits: false, sent: true })
     }
@@ -53,12 +55,13 @@ export function createEngine({ database, pool, capabilities, asOwner, onClose }:
   return {
     database,
     capabilities,
-    migrate: (options) => owned((session, migrations) => migrate(session, migrations, options)),
-    listMigrations: () => owned(listMigrations),
+    migrate: (options) => owned(async (session) => migrate(session, await readMigrations(), options)),
+    listMigrations: () => owned(async (session) => listMigrations(session, await readMigrations())),
     ping: async (scope) => {
       await database.query(scope, { name: "kp_ping", text: "select 1" })
     },
     stats: () => pool.stats(),
+    vacuum: async () => (capabilities.engine === "pglite" ? owned(vacuumStep) : { removed: 0, more: false }),
     close: async () => {
       await pool.close()
       await onClose()
