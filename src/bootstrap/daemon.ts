@@ -119,7 +119,7 @@ async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
   monitor.start(server.health, planes)
   undo.add(async () => monitor.stop())
   const sweepers = new Sweepers(telemetry.logger, sweepObserver(telemetry))
-  sweepers.start([...planes.flatMap((plane) => plane.sweepers), ...engines.map(idempotencySweeper)])
+  sweepers.start([...planes.flatMap((plane) => plane.sweepers), ...engines.flatMap(engineSweepers)])
   undo.add(() => sweepers.stop())
   return {
     addresses,
@@ -184,13 +184,16 @@ function rpcLimits({ limits }: Config) {
   }
 }
 
-function idempotencySweeper({ name, sql }: OpenEngine): Sweeper {
-  return {
-    name: `idempotency:${name}`,
-    intervalMs: 60_000,
-    run: async () => {
-      const removed = await sweepIdempotency(sql.database, systemClock.now(), SWEEP_ROWS)
-      return { removed, more: removed >= SWEEP_ROWS }
+function engineSweepers({ name, sql }: OpenEngine): readonly Sweeper[] {
+  return [
+    {
+      name: `idempotency:${name}`,
+      intervalMs: 60_000,
+      run: async () => {
+        const removed = await sweepIdempotency(sql.database, systemClock.now(), SWEEP_ROWS)
+        return { removed, more: removed >= SWEEP_ROWS }
+      },
     },
-  }
+    { name: `vacuum:${name}`, intervalMs: 60_000, run: () => sql.vacuum() },
+  ]
 }
