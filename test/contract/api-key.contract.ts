@@ -155,6 +155,17 @@ export function apiKeyContract(make: () => Promise<ControlHarness>): void {
       authenticator.close()
     })
 
+    it("remembers a key also after the secret before its own has run out", async () => {
+      const signals = createControlSignals()
+      const authenticator = createApiKeyAuthenticator({ keys: harness.keys, signals, clock: harness.clock })
+      const { key } = await create()
+      const input = { id: key.id, platform: false, graceUntil: harness.clock.now() }
+      const { token } = await rotateApiKey({ keys: harness.keys, minter }, scope, ROOT, input)
+      harness.clock.advance(1_000)
+      assert.equal(await authenticator.authenticate(token), authenticator.authenticate(token))
+      authenticator.close()
+    })
+
     it("never remembers a key beyond its expiry", async () => {
       const signals = createControlSignals()
       const authenticator = createApiKeyAuthenticator({ keys: harness.keys, signals, clock: harness.clock })

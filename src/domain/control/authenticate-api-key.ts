@@ -72,7 +72,7 @@ export function createApiKeyAuthenticator(
     const code = judgeToken(record, token, now)
     const caller = record !== undefined && code === "VALID" ? callerOf(record) : undefined
     if (asked === generation) {
-      const until = caller === undefined ? now + negativeTtlMs : validUntil(record, now + ttlMs)
+      const until = caller === undefined ? now + negativeTtlMs : validUntil(record, now, now + ttlMs)
       remember(digest, { caller, until })
     }
     return admit(caller)
@@ -92,10 +92,10 @@ export function createApiKeyAuthenticator(
   }
 }
 
-/** The earliest of `limit` and the times at which the record's verdict may change. */
-function validUntil(record: KeyRecord | undefined, limit: number): number {
+/** The earliest of `limit` and the times after `now` at which the record's verdict may change. */
+function validUntil(record: KeyRecord | undefined, now: number, limit: number): number {
   const times = [record?.key.expireTime, record?.key.previousSecretExpireTime]
-  return times.reduce<number>((until, time) => (time === undefined ? until : Math.min(until, time)), limit)
+  return Math.min(limit, ...times.filter((time): time is number => time !== undefined && time > now))
 }
 
 function callerOf({ key, tenant }: KeyRecord): AuthenticatedKey | undefined {

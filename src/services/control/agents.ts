@@ -17,7 +17,7 @@ type AgentHandlers = Pick<
   "createAgent" | "getAgent" | "listAgents" | "updateAgent" | "deleteAgent"
 >
 
-/** Handlers over the agent store. What changes agents may change whether keys are good. */
+/** Handlers over the agent store. Disabling or deleting agents changes whether keys are good. */
 export function agentHandlers({ agents, pages, signals }: ControlServiceDeps): AgentHandlers {
   return {
     createAgent: async ({ agent }, ctx) => {
@@ -36,7 +36,7 @@ export function agentHandlers({ agents, pages, signals }: ControlServiceDeps): A
       const masked = maskedFields(AgentSchema, agent, updateMask, Object.values(AGENT_NAMES))
       const patch = patchOf(agentFields(agent), AGENT_NAMES, masked)
       const updated = await agents.update(ctx, id, patch, ifRevisionMatch)
-      signals.identityChanged()
+      if (masked.has("disabled")) signals.identityChanged()
       return { agent: agentMessage(updated) }
     },
     deleteAgent: async (req, ctx) => {

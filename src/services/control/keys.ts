@@ -28,8 +28,6 @@ export function keyHandlers(deps: ControlServiceDeps): KeyHandlers {
       const expireTime = expirationOf(req.expiration, clock.now())
       const input = { name, permissions, userId, agentId, platform, expireTime }
       const { key, token } = await createApiKey(deps, ctx, ctx.principal, input)
-      // Its id may have been asked for before, and its absence be remembered.
-      signals.identityChanged()
       return { apiKey: keyMessage(key), token }
     },
     verifyApiKey: async (req, ctx) => {

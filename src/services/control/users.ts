@@ -10,7 +10,7 @@ type UserHandlers = Pick<
   "createUser" | "getUser" | "listUsers" | "updateUser" | "deleteUser"
 >
 
-/** Handlers over the user store. What changes users may change whether keys are good. */
+/** Handlers over the user store. Disabling or deleting users changes whether keys are good. */
 export function userHandlers({ users, pages, signals }: ControlServiceDeps): UserHandlers {
   return {
     createUser: async ({ user }, ctx) => {
@@ -29,7 +29,7 @@ export function userHandlers({ users, pages, signals }: ControlServiceDeps): Use
       const masked = maskedFields(UserSchema, user, updateMask, Object.values(USER_NAMES))
       const patch = patchOf(userFields(user), USER_NAMES, masked)
       const updated = await users.update(ctx, id, patch, ifRevisionMatch)
-      signals.identityChanged()
+      if (masked.has("disabled")) signals.identityChanged()
       return { user: userMessage(updated) }
     },
     deleteUser: async (req, ctx) => {
