@@ -34,7 +34,7 @@ export interface MethodInfo {
   readonly longLived: boolean
   readonly access: "public" | "authenticated"
   /** Decodes, limits and validates one request message. */
-  readonly accept: Acceptor
+  readonly accept: Acceptor["accept"]
 }
 
 /** One method as transports serve it. */
@@ -47,12 +47,19 @@ export interface CompiledMethod extends MethodInfo {
   run(call: Call): void
 }
 
-/** Compiles all methods of all services. Throws where a service lacks a handler or a rule does not compile. */
+/** The methods of a server by path. */
+export interface CompiledServices {
+  readonly methods: ReadonlyMap<string, CompiledMethod>
+  /** One job per request type: compiles its rules. For the time between listening and the first call. */
+  readonly warmers: readonly (() => void)[]
+}
+
+/** Compiles all methods of all services. Throws where a service lacks a handler. */
 export function compileServices(
   services: readonly Service[],
   parts: ChainParts,
   active: ActiveCalls,
-): ReadonlyMap<string, CompiledMethod> {
+): CompiledServices {
   const interceptors = CHAIN.map((link) => link.make(parts))
   const validator = createValidator()
   const acceptors = new Map<string, Acceptor>()
@@ -65,16 +72,16 @@ export function compileServices(
   for (const service of services) {
     for (const desc of service.descriptor.methods) {
       const handler = service.handlers[desc.localName]
-      const info = describe(service, desc, acceptorOf(desc.input))
+      const info = describe(service, desc, acceptorOf(desc.input).accept)
       if (handler === undefined) throw new Error(`${info.name} has no handler`)
       const method = compileMethod(info, handler, interceptors, parts, active)
       methods.set(method.path, method)
     }
   }
-  return methods
+  return { methods, warmers: [...acceptors.values()].map((each) => each.warm) }
 }
 
-function describe(service: Service, desc: DescMethod, accept: Acceptor): MethodInfo {
+function describe(service: Service, desc: DescMethod, accept: Acceptor["accept"]): MethodInfo {
   const options = getOption(desc, rpcOption)
   return {
     desc,

@@ -5,11 +5,11 @@ import type { Call } from "./call.ts"
 /** The messages of a request stream, each decoded and validated when the handler asks for it. An abort ends a pending wait. */
 export class Requests implements AsyncIterable<object>, AsyncIterator<object> {
   readonly #call: Call
-  readonly #accept: Acceptor
+  readonly #accept: Acceptor["accept"]
   readonly #source: AsyncIterator<unknown>
   #rejectPending: ((reason: unknown) => void) | undefined
 
-  constructor(call: Call, accept: Acceptor) {
+  constructor(call: Call, accept: Acceptor["accept"]) {
     if (call.incoming === undefined) throw new Error(`${call.method} has no request stream`)
     this.#call = call
     this.#accept = accept

@@ -43,6 +43,7 @@ class Edge implements RpcServer {
   readonly #listeners: { readonly server: Server; readonly sockets: ReadonlySet<Socket> }[] = []
   readonly #ops: OpsServer
   readonly #limits: RpcLimits
+  #warmers: (() => void)[]
 
   constructor(options: ServerOptions, makeTransport: TransportFactory) {
     this.#options = options
@@ -64,14 +65,19 @@ class Edge implements RpcServer {
       )
     const visible = [...options.services, healthService]
     const reflection = options.reflection === false ? [] : createReflectionServices(visible)
-    const methods = compile([...visible, ...reflection])
+    const { methods, warmers } = compile([...visible, ...reflection])
+    this.#warmers = [...warmers]
     this.#transport = makeTransport(methods, this.#limits)
     this.#http = createHttpServer(
       createConnectHandler(methods, this.#limits, options.logger, {
         localOnly: options.authenticator === undefined,
       }),
     )
-    this.#ops = new OpsServer(makeTransport(compile([healthService]), this.#limits), this.health, options)
+    this.#ops = new OpsServer(
+      makeTransport(compile([healthService]).methods, this.#limits),
+      this.health,
+      options,
+    )
   }
 
   async start(): Promise<Addresses> {
@@ -81,6 +87,7 @@ class Edge implements RpcServer {
       if (ops !== undefined) await this.#ops.listen(ops)
       if (unix !== undefined) await listenOnSocketFile(this.#newPort(), unix)
       const bound = tcp === undefined ? undefined : await this.#listenTcp(tcp)
+      setImmediate(() => this.#warm())
       return { tcp: bound, unix, ops: this.#ops.address }
     } catch (cause) {
       await this.stop()
@@ -109,6 +116,7 @@ class Edge implements RpcServer {
   }
 
   async stop(): Promise<void> {
+    this.#warmers = []
     const closed = this.#listeners.map(({ server }) => closed_(server))
     this.#transport.close()
     this.#http.closeAllConnections()
@@ -131,6 +139,18 @@ class Edge implements RpcServer {
         return socket.destroyed ? undefined : new Promise((resolve) => socket.once("close", resolve))
       }),
     )
+  }
+
+  /** Compiles one type's rules per turn, so that calls that come meanwhile wait for one at the most. */
+  #warm(): void {
+    const warm = this.#warmers.pop()
+    if (warm === undefined) return
+    try {
+      warm()
+    } catch (err) {
+      this.#options.logger.error({ err }, "the field rules of a message do not compile")
+    }
+    setImmediate(() => this.#warm())
   }
 
   #newPort(): Server {
