@@ -26,11 +26,15 @@ export function jobQueueContract(make: () => Promise<JobHarness>): void {
       const second = jobs.claim(waiting, claimOf(), 300_000)
       await until(() => jobs.waiting === 2)
       await jobs.enqueue(scope, [newJob()])
-      const winner = await Promise.race([first, second])
-      assert.equal(winner.length, 1)
+      // Either may be it: one that was still looking finds the job by itself.
+      const [claimed, loser] = await Promise.race([
+        first.then((found) => [found, second] as const),
+        second.then((found) => [found, first] as const),
+      ])
+      assert.equal(claimed.length, 1)
       assert.equal(jobs.waiting, 1)
       controller.abort(new DomainError("CANCELLED", "enough"))
-      await rejects(second, "CANCELLED")
+      await endsCancelled(loser)
     })
 
     it("answers an empty claim when the wait is over, before the deadline", async () => {
@@ -45,12 +49,8 @@ export function jobQueueContract(make: () => Promise<JobHarness>): void {
       const settled = Promise.allSettled(calls)
       await rejects(jobs.claim(scope, claimOf(), 300_000), "OVERLOADED")
       controller.abort(new DomainError("CANCELLED", "enough"))
-      for (const outcome of await settled) {
-        // A claim that was on its way to the store may have taken a job for all the store says.
-        assert.equal(outcome.status, "rejected")
-        const { reason } = outcome.reason as DomainError
-        assert.ok(reason === "CANCELLED" || reason === "OUTCOME_UNKNOWN", reason)
-      }
+      await settled
+      for (const call of calls) await endsCancelled(call)
       assert.equal(jobs.waiting, 0)
     })
 
@@ -82,4 +82,12 @@ export function jobQueueContract(make: () => Promise<JobHarness>): void {
       await rejects(jobs.watch(scope, "nobody", 0n).next(), "NOT_FOUND")
     })
   })
+}
+
+/** A claim that was on its way to the store when it was cancelled may have taken a job, for all anybody knows. */
+async function endsCancelled(call: Promise<unknown>): Promise<void> {
+  await assert.rejects(
+    call,
+    ({ reason }: DomainError) => reason === "CANCELLED" || reason === "OUTCOME_UNKNOWN",
+  )
 }

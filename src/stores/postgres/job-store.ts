@@ -54,6 +54,12 @@ interface LockedRow extends JobRow {
   readonly now: Date
 }
 
+/** A job's row: under lock when it fits what was asked for. */
+interface Looked {
+  readonly fits: boolean
+  readonly row: LockedRow
+}
+
 class PostgresJobStore implements JobStore {
   readonly #database: Database
   readonly #clock: Clock | undefined
@@ -171,10 +177,10 @@ class PostgresJobStore implements JobStore {
 
   cancel: JobStore["cancel"] = (scope, jobId) =>
     this.#database.mutate(scope, "jobs.cancel", async (tx) => {
-      const row = await this.#locked(tx, jobId)
+      const { fits, row } = await this.#lock(tx, jobId, "j.status in ('queued', 'running')")
       if (row.status === "cancelled" || (row.status === "running" && row.cancel_requested)) return jobOf(row)
+      if (!fits) throw wrongStatus(row, "cancelled")
       if (row.status === "queued") return this.#end(tx, row, "cancelled", {})
-      if (row.status !== "running") throw wrongStatus(row, "cancelled")
       const { rows } = await tx.query<JobRow>({
         name: "job_request_cancel",
         text: `update jobs j set cancel_requested = true, revision = j.revision + 1
@@ -187,10 +193,8 @@ class PostgresJobStore implements JobStore {
   retry: JobStore["retry"] = async (scope, jobId) => {
     try {
       return await this.#database.mutate(scope, "jobs.retry", async (tx) => {
-        const row = await this.#locked(tx, jobId)
-        if (row.status !== "failed" && row.status !== "dead" && row.status !== "cancelled") {
-          throw wrongStatus(row, "retried")
-        }
+        const { fits, row } = await this.#lock(tx, jobId, "j.status in ('failed', 'dead', 'cancelled')")
+        if (!fits) throw wrongStatus(row, "retried")
         const { rows } = await tx.query<JobRow>({
           name: "job_retry",
           text: `update jobs j set status = 'queued', available_at = $3, attempts_left = j.max_attempts,
@@ -242,25 +246,28 @@ class PostgresJobStore implements JobStore {
     return this.#clock === undefined ? null : new Date(this.#clock.now())
   }
 
-  async #locked(tx: Tx, jobId: string): Promise<LockedRow> {
-    const { rows } = await tx.query<LockedRow>({
-      name: "job_lock",
-      text: `select ${JOB_COLUMNS}, j.lease_token, j.held_ms, ${NOW} as now from jobs j
-        where j.tenant = $1 and j.id = $3 and (j.expires_at is null or j.expires_at > ${NOW}) for update`,
-      values: [tx.scope.tenant, this.#now(), jobId],
+  /**
+   * Locks the job's row if `condition` (over `j`, with `more` from $4 on) holds for it. A row that does not fit is only read:
+   * locked until the rollback, it would be passed over by the claims of the meantime.
+   */
+  async #lock(tx: Tx, jobId: string, condition: string, more: readonly unknown[] = []): Promise<Looked> {
+    const text = `select ${JOB_COLUMNS}, j.lease_token, j.held_ms, ${NOW} as now from jobs j
+      where j.tenant = $1 and j.id = $3 and (j.expires_at is null or j.expires_at > ${NOW})`
+    const values = [tx.scope.tenant, this.#now(), jobId]
+    const locked = await tx.query<LockedRow>({
+      text: `${text} and ${condition} for update`,
+      values: [...values, ...more],
     })
+    if (locked.rows[0] !== undefined) return { fits: true, row: locked.rows[0] }
+    const { rows } = await tx.query<LockedRow>({ name: "job_look", text, values })
     if (rows[0] === undefined) throw notFound("job", jobId)
-    return rows[0]
+    return { fits: false, row: rows[0] }
   }
 
   async #held(tx: Tx, lease: JobLease): Promise<LockedRow> {
-    const row = await this.#locked(tx, lease.jobId)
-    const alive =
-      row.status === "running" &&
-      row.lease_token === lease.token &&
-      row.available_at !== null &&
-      row.available_at > row.now
-    if (alive) return row
+    const condition = `j.status = 'running' and j.lease_token = $4 and j.available_at > ${NOW}`
+    const { fits, row } = await this.#lock(tx, lease.jobId, condition, [lease.token])
+    if (fits) return row
     throw new DomainError(
       "LEASE_LOST",
       `the lease of job "${lease.jobId}" has elapsed or the job has moved on; stop working on it`,
