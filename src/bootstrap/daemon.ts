@@ -9,7 +9,7 @@ import { systemClock } from "../domain/kernel/clock.ts"
 import { createServer } from "../rpc/server.ts"
 import type { Addresses, RpcServer } from "../rpc/server-options.ts"
 import { Pages } from "../services/paging.ts"
-import { getOrCreateSecret, sweepIdempotency } from "../stores/postgres/index.ts"
+import { assertIsolation, getOrCreateSecret, sweepIdempotency } from "../stores/postgres/index.ts"
 import { startTelemetry, type Telemetry } from "../telemetry/index.ts"
 import { createAuthenticator } from "./authentication.ts"
 import { type OpenEngine, openEngines, type SqlStoreName } from "./engines.ts"
@@ -136,6 +136,7 @@ async function migrateAll(engines: readonly OpenEngine[], { logger }: Telemetry)
   await Promise.all(
     engines.map(async ({ name, sql }) => {
       const applied = await sql.migrate()
+      await assertIsolation(sql.database)
       if (applied.length > 0)
         logger.info({ store: name, count: applied.length }, "the schema was brought up to date")
     }),
