@@ -3,7 +3,7 @@ import { createServer, type Server as HttpServer, type IncomingMessage, type Ser
 import type { AddressInfo, Server, Socket } from "node:net"
 import type { Logger } from "../domain/kernel/logger.ts"
 import type { HealthRegistry } from "./builtin/health-registry.ts"
-import { createPort } from "./port.ts"
+import { createPort, superviseConnections } from "./port.ts"
 import type { NotReady, OpsSources } from "./server-options.ts"
 import { listening } from "./socket-file.ts"
 import type { Transport } from "./transport.ts"
@@ -32,6 +32,7 @@ export class OpsServer {
     this.#http = createServer({ requestTimeout: 10_000 }, (request, response) => {
       this.#answer(request, response).catch((err: unknown) => this.#failed(err, response))
     })
+    superviseConnections(this.#http)
     this.#port = createPort({ http2: grpc, http1: this.#http, maxConnections: MAX_CONNECTIONS })
   }
 

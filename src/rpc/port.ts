@@ -58,3 +58,11 @@ function sort(socket: Socket, targets: PortTargets): void {
   socket.on("error", onError)
   socket.on("close", done)
 }
+
+/**
+ * An HTTP server that is handed its connections never hears that it listens, and only then does it begin to watch for slow
+ * headers and to know which connections are idle.
+ */
+export function superviseConnections(http: HttpServer): void {
+  http.emit("listening")
+}

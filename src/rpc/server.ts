@@ -10,7 +10,7 @@ import type { Service } from "./handler.ts"
 import { InFlight } from "./interceptors/limits.ts"
 import { DEFAULT_LIMITS, type RpcLimits } from "./limits.ts"
 import { OpsServer } from "./ops-server.ts"
-import { createPort } from "./port.ts"
+import { createPort, superviseConnections } from "./port.ts"
 import type { Addresses, RpcServer, ServerOptions, ServerStats } from "./server-options.ts"
 import { listening, listenOnSocketFile } from "./socket-file.ts"
 import type { Methods, Transport } from "./transport.ts"
@@ -73,6 +73,12 @@ class Edge implements RpcServer {
         localOnly: options.authenticator === undefined,
       }),
     )
+    superviseConnections(this.#http)
+    this.#http.on("request", (_request, response) => {
+      response.once("close", () => {
+        if (this.#draining) setImmediate(() => this.#http.closeIdleConnections())
+      })
+    })
     this.#ops = new OpsServer(
       makeTransport(compile([healthService]).methods, this.#limits),
       this.health,
@@ -98,6 +104,7 @@ class Edge implements RpcServer {
   async drain(graceMs: number): Promise<void> {
     const end = Date.now() + graceMs
     this.health.drain()
+    this.#draining = true
     for (const { server } of this.#listeners) server.close()
     await delay(Math.min(WATCHERS_MS, graceMs))
     this.#active.abort(false)
@@ -117,7 +124,7 @@ class Edge implements RpcServer {
 
   async stop(): Promise<void> {
     this.#warmers = []
-    const closed = this.#listeners.map(({ server }) => closed_(server))
+    const closed = this.#listeners.map(({ server }) => closing(server))
     this.#transport.close()
     this.#http.closeAllConnections()
     for (const { sockets } of this.#listeners) for (const socket of sockets) socket.destroy()
@@ -170,7 +177,7 @@ class Edge implements RpcServer {
   }
 }
 
-function closed_(server: Server): Promise<void> {
+function closing(server: Server): Promise<void> {
   return new Promise((resolve) => {
     if (server.listening) server.close(() => resolve())
     else resolve()

@@ -179,6 +179,17 @@ describe("the data port", { timeout: 60_000 }, () => {
     assert.equal((await edge.echo({ text: "alive" })).response.text, "alive")
   })
 
+  it("does not wait for idle keep-alive connections when it drains", async () => {
+    await using edge = await open("json tcp")
+    const socket = connect(edge.tcp)
+    socket.write("GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await new Promise((resolve) => socket.once("data", resolve))
+    const closed = new Promise((resolve) => socket.once("close", resolve).resume())
+    // The test's own time limit is shorter than this grace.
+    await edge.server.drain(3_600_000)
+    await closed
+  })
+
   it("takes a preface that comes letter by letter", async () => {
     await using edge = await open("grpc-js tcp")
     const proxy = createNetServer((inside) => {
