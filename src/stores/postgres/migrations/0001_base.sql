@@ -7,9 +7,13 @@ begin
   if not exists (select from pg_roles where rolname = 'keelplane_app') then
     create role keelplane_app nologin nosuperuser nobypassrls nocreatedb nocreaterole;
   end if;
-  if not pg_has_role(current_user, 'keelplane_app', 'member') or (select rolsuper from pg_roles where rolname = current_user) then
+  -- Since PostgreSQL 16 whoever makes a role may administer it but not yet assume it, so being a member proves nothing. Where an
+  -- administrator has granted the role already, there is no right to grant it again, and no need.
+  begin
     execute format('grant keelplane_app to %I', current_user);
-  end if;
+  exception when insufficient_privilege then
+    if not pg_has_role(current_user, 'keelplane_app', 'member') then raise; end if;
+  end;
 end $$;
 
 grant usage on schema keelplane to keelplane_app;
