@@ -44,6 +44,7 @@ class Edge implements RpcServer {
   readonly #ops: OpsServer
   readonly #limits: RpcLimits
   #warmers: (() => void)[]
+  #draining = false
 
   constructor(options: ServerOptions, makeTransport: TransportFactory) {
     this.#options = options
