@@ -6,16 +6,18 @@ import { type Authenticator, firstOf, type Identity } from "../rpc/auth/authenti
 import { tokenFileAuthenticator } from "../rpc/auth/token-file.ts"
 import type { ControlPlane } from "./planes/control.ts"
 
-/** The authenticator of the configuration; undefined with auth.mode none. */
+/**
+ * The authenticator of the configuration. With auth.mode none a caller need not show anything, but a credential that is shown
+ * counts: somebody who tries an API key on a laptop must see what it may and may not do.
+ */
 export function createAuthenticator(
   config: Config,
   logger: Logger,
   control: ControlPlane,
-): Authenticator | undefined {
-  if (config.auth.mode === "none") return undefined
+): Authenticator {
   const path = config.auth.token_file
   const tokens = path === undefined ? [] : [tokenFileAuthenticator({ path, logger, platform: true })]
-  return firstOf([...tokens, apiKeyAuthenticator(control)])
+  return { ...firstOf([...tokens, apiKeyAuthenticator(control)]), optional: config.auth.mode === "none" }
 }
 
 function apiKeyAuthenticator({ apiKeys, directory }: ControlPlane): Authenticator {

@@ -22,6 +22,7 @@ import { cachePlane } from "./planes/cache.ts"
 import { controlPlane } from "./planes/control.ts"
 import { auditPlane, workPlane } from "./planes/event.ts"
 import { memoryPlane } from "./planes/memory.ts"
+import { streamPlane } from "./planes/streams.ts"
 import { type Sweeper, Sweepers } from "./sweepers.ts"
 import { version } from "./version.ts"
 
@@ -87,7 +88,7 @@ async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
   const control = await controlPlane(kit)
   undo.add(() => control.close())
   const planes: Plane[] = [control]
-  for (const make of [memoryPlane, workPlane, auditPlane, cachePlane]) {
+  for (const make of [memoryPlane, streamPlane, workPlane, auditPlane, cachePlane]) {
     const plane = await make(kit)
     undo.add(() => plane.close())
     planes.push(plane)
