@@ -440,8 +440,8 @@ export type ListSessionsRequest = Message<"keelplane.v1.ListSessionsRequest"> & 
   status: SessionStatus;
 
   /**
-   * AIP-160 filter over session_id, agent_id, user_id, title, metadata, status, end_reason, revision, message_revision,
-   * create_time, update_time, active_time, end_time, expire_time.
+   * AIP-160 filter over session_id, agent_id, user_id, title, metadata, status (active, ended), end_reason, revision,
+   * message_revision, create_time, update_time, active_time, end_time, expire_time.
    *
    * @generated from field: string filter = 4;
    */
@@ -775,7 +775,7 @@ export type AppendMessagesRequest = Message<"keelplane.v1.AppendMessagesRequest"
   sessionId: string;
 
   /**
-   * 1 to 100 messages in order, together at most 1 MiB.
+   * 1 to 100 messages in order, together at most 1 MiB as JSON, where media data counts as base64.
    *
    * @generated from field: repeated keelplane.v1.NewMessage messages = 2;
    */
