@@ -10,11 +10,7 @@ import type { ControlPlane } from "./planes/control.ts"
  * The authenticator of the configuration. With auth.mode none a caller need not show anything, but a credential that is shown
  * counts: somebody who tries an API key on a laptop must see what it may and may not do.
  */
-export function createAuthenticator(
-  config: Config,
-  logger: Logger,
-  control: ControlPlane,
-): Authenticator {
+export function createAuthenticator(config: Config, logger: Logger, control: ControlPlane): Authenticator {
   const path = config.auth.token_file
   const tokens = path === undefined ? [] : [tokenFileAuthenticator({ path, logger, platform: true })]
   return { ...firstOf([...tokens, apiKeyAuthenticator(control)]), optional: config.auth.mode === "none" }

@@ -2,6 +2,7 @@ import { createServer as createHttpServer, type Server as HttpServer } from "nod
 import { type AddressInfo, BlockList, isIP, type Server, type Socket } from "node:net"
 import { setTimeout as delay } from "node:timers/promises"
 import { ActiveCalls } from "./active-calls.ts"
+import type { Authenticator } from "./auth/authenticator.ts"
 import { HealthRegistry } from "./builtin/health-registry.ts"
 import { createHealthService } from "./builtin/health-service.ts"
 import { createReflectionServices } from "./builtin/reflection-service.ts"
@@ -24,6 +25,11 @@ const WATCHERS_MS = 20
 
 /** Makes the transport for HTTP/2 connections; a test passes another one to show that nothing else depends on which. */
 export type TransportFactory = (methods: Methods, limits: RpcLimits) => Transport
+
+/** Whether every caller has to show a credential. Only then may strangers reach the port. */
+function isRequired(authenticator: Authenticator | undefined): boolean {
+  return authenticator !== undefined && authenticator.optional !== true
+}
 
 /** Compiles the services and prepares the listeners; nothing is bound before `start`. */
 export function createServer(
@@ -71,7 +77,7 @@ class Edge implements RpcServer {
     this.#transport = makeTransport(methods, this.#limits)
     this.#http = createHttpServer(
       createConnectHandler(methods, this.#limits, options.logger, {
-        localOnly: options.authenticator === undefined,
+        localOnly: !isRequired(options.authenticator),
       }),
     )
     superviseConnections(this.#http)
@@ -89,7 +95,7 @@ class Edge implements RpcServer {
 
   async start(): Promise<Addresses> {
     const { tcp, unix, ops } = this.#options.listen
-    if (tcp !== undefined && this.#options.authenticator === undefined) refuseOpenBind(tcp.host)
+    if (tcp !== undefined && !isRequired(this.#options.authenticator)) refuseOpenBind(tcp.host)
     try {
       if (ops !== undefined) await this.#ops.listen(ops)
       if (unix !== undefined) await listenOnSocketFile(this.#newPort(), unix)

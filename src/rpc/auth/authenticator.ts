@@ -19,6 +19,8 @@ export interface Identity extends Principal {
 
 /** Turns credentials into identities. Throws DomainError STORE_UNAVAILABLE where it cannot tell; undefined means unknown. */
 export interface Authenticator {
+  /** True where a caller may show no credential at all and is then the local principal; one that is shown must be good. */
+  readonly optional?: boolean
   authenticate(credential: Credential): Awaitable<Identity | undefined>
 }
 

@@ -19,6 +19,7 @@ export function authentication(authenticator: Authenticator | undefined): Interc
 }
 
 function authenticationStep(method: MethodInfo, authenticator: Authenticator): Step {
+  const optional = authenticator.optional === true
   const admit = (call: Call, identity: Identity | undefined): void => {
     if (identity === undefined) throw unauthenticated("the credential is unknown, expired or revoked")
     call.principal = identity
@@ -27,19 +28,23 @@ function authenticationStep(method: MethodInfo, authenticator: Authenticator): S
   }
   return {
     enter(call) {
-      const identity = authenticator.authenticate(credentialOf(call))
+      const credential = credentialOf(call)
+      if (credential === undefined) {
+        if (optional) return
+        throw unauthenticated("send `authorization: Bearer <key>` or `x-api-key: <key>`")
+      }
+      const identity = authenticator.authenticate(credential)
       if (!(identity instanceof Promise)) return admit(call, identity)
       return identity.then((found) => admit(call, found))
     },
   }
 }
 
-function credentialOf(call: Call): Credential {
+/** What the caller shows; undefined where it shows nothing. */
+function credentialOf(call: Call): Credential | undefined {
   const authorization = call.header("authorization")
   const apiKey = call.header("x-api-key")
-  if (authorization === undefined && apiKey === undefined) {
-    throw unauthenticated("send `authorization: Bearer <key>` or `x-api-key: <key>`")
-  }
+  if (authorization === undefined && apiKey === undefined) return undefined
   if ((authorization ?? "").length > MAX_CREDENTIAL_CHARS || (apiKey ?? "").length > MAX_CREDENTIAL_CHARS) {
     throw unauthenticated("the credential is too long to be one")
   }
