@@ -3,8 +3,9 @@ import type { ServerHttp2Stream } from "node:http2"
 import { DomainError } from "../domain/kernel/errors.ts"
 import { type RpcStatus, statusDetailsBin, statusOf } from "./status.ts"
 
-/** Trailer names of the gRPC protocol and of its retry design. */
+/** Carries google.rpc.Status with its details. */
 export const DETAILS_TRAILER = "grpc-status-details-bin"
+/** Tells a retrying client how long to wait, in milliseconds; negative for never. */
 export const PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
 
 const CONTENT_TYPE = "application/grpc+proto"

@@ -24,6 +24,7 @@ export const ENTRY_OVERHEAD_BYTES = 200
 /** What a field, item or member counts beside its content. */
 export const ITEM_OVERHEAD_BYTES = 64
 
+/** What entries without tags share. */
 export const NO_STAMPS: readonly TagStamp[] = []
 const NOTHING: Content = { case: "integer", value: 0n }
 
