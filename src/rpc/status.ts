@@ -1,7 +1,7 @@
 /** The only place that turns failures into gRPC statuses. The ErrorReason enum in the proto is the table. */
 import { create, type DescMessage, getOption, type MessageShape, toBinary } from "@bufbuild/protobuf"
 import { anyPack, type DurationSchema, durationFromMs } from "@bufbuild/protobuf/wkt"
-import { DomainError, REASONS, type Reason } from "../domain/kernel/errors.ts"
+import { DomainError, type FieldViolation, REASONS, type Reason } from "../domain/kernel/errors.ts"
 import type { Logger } from "../domain/kernel/logger.ts"
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts"
 import { StatusSchema } from "../gen/google/rpc/status_pb.ts"
@@ -14,10 +14,10 @@ export const ERROR_DOMAIN = "keelplane.dev"
 const UNAVAILABLE = 14
 const RESOURCE_EXHAUSTED = 8
 const DEFAULT_RETRY_DELAY_MS = 100
-/** HTTP/2 peers refuse header blocks far above this; a message is one sentence anyway. */
-const MAX_MESSAGE_CHARS = 1024
-const MAX_METADATA_CHARS = 512
-const MAX_VIOLATIONS = 32
+/** Trailers have to fit into what clients take: 8 KiB in all with Java's and C++'s defaults, in base64. */
+const MAX_MESSAGE_CHARS = 512
+const MAX_METADATA_CHARS = 256
+const MAX_VIOLATIONS_CHARS = 3000
 
 interface ReasonRow {
   readonly code: number
@@ -76,6 +76,20 @@ function presentable(text: string, maximum: number): string {
   return whole.length <= maximum ? whole : `${whole.slice(0, maximum - 1).toWellFormed()}\u2026`
 }
 
+/** As many violations as fit, and always the first. */
+function fitting(violations: readonly FieldViolation[]): readonly FieldViolation[] {
+  const fit: FieldViolation[] = []
+  let chars = 0
+  for (const each of violations) {
+    const field = presentable(each.field, MAX_METADATA_CHARS)
+    const description = presentable(each.description, MAX_METADATA_CHARS)
+    chars += field.length + description.length
+    if (fit.length > 0 && chars > MAX_VIOLATIONS_CHARS) break
+    fit.push({ field, description })
+  }
+  return fit
+}
+
 function retryDelay(failure: DomainError, row: ReasonRow): number | undefined {
   if (!row.retryable || (row.code !== UNAVAILABLE && row.code !== RESOURCE_EXHAUSTED)) return undefined
   return Math.max(0, Math.ceil(failure.retryDelayMs ?? DEFAULT_RETRY_DELAY_MS))
@@ -95,11 +109,10 @@ export function statusOf(failure: DomainError): RpcStatus {
     ),
   ]
   if (failure.violations.length > 0) {
-    const fieldViolations = failure.violations.slice(0, MAX_VIOLATIONS).map(({ field, description }) => ({
-      field: presentable(field, MAX_METADATA_CHARS),
-      description: presentable(description, MAX_METADATA_CHARS),
-    }))
-    details.push(detail(BadRequestSchema, create(BadRequestSchema, { fieldViolations })))
+    const fieldViolations = fitting(failure.violations)
+    details.push(
+      detail(BadRequestSchema, create(BadRequestSchema, { fieldViolations: [...fieldViolations] })),
+    )
   }
   const delayMs = retryDelay(failure, row)
   if (delayMs !== undefined) {

@@ -68,6 +68,13 @@ for (const way of WAYS) {
       assert.deepEqual([...outcome.fields].sort(), ["items[1].size", "mood", "request_id"])
     })
 
+    it("keeps the trailers of a request with thousands of faults small", async () => {
+      await using edge = await open(way)
+      const outcome = await edge.echo({ items: Array.from({ length: 5000 }, () => ({ size: -1 })) } as never)
+      assert.equal(outcome.reason, "INVALID_FIELD")
+      assert.ok(outcome.fields.length >= 10 && outcome.fields.length < 500, `${outcome.fields.length}`)
+    })
+
     it("answers malformed bytes with INVALID_ARGUMENT", async () => {
       await using edge = await open(way)
       const broken = [
