@@ -1,12 +1,17 @@
 import { EventLog } from "../../domain/event/event-log.ts"
 import { EVENT_STORE_OPERATIONS } from "../../domain/event/event-store.ts"
+import { SESSION_STORE_OPERATIONS } from "../../domain/event/session-store.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
 import { createEventService } from "../../services/event-service.ts"
+import { createSessionService } from "../../services/session-service.ts"
 import { createPostgresEventStore } from "../../stores/postgres/event-store.ts"
+import { createPostgresSessionStore } from "../../stores/postgres/session-store.ts"
 import type { Kit, Plane } from "../kit.ts"
 
 const SWEEP_ROWS = 1_000
+const DAY_MS = 86_400_000
 
-/** EventService. */
+/** EventService and SessionService. */
 export async function streamPlane(kit: Kit): Promise<Plane> {
   const { database, capabilities } = kit.sql("events")
   const { clock, logger, pages } = kit
@@ -16,20 +21,34 @@ export async function streamPlane(kit: Kit): Promise<Plane> {
     createPostgresEventStore(database, { clock, concurrency: capabilities.concurrency }),
     EVENT_STORE_OPERATIONS,
   )
+  const sessions = kit.guard(
+    "events",
+    "sessions",
+    createPostgresSessionStore(database, { clock, concurrency: capabilities.concurrency }),
+    SESSION_STORE_OPERATIONS,
+  )
   const events = new EventLog(store, { logger })
   return {
-    services: [createEventService({ events, pages, clock })],
+    services: [
+      createEventService({ events, pages, clock }),
+      createSessionService({
+        sessions,
+        pages,
+        defaultTtlMs: kit.config.retention.sessions_days * DAY_MS,
+      }),
+    ],
     needs: ["events"],
     sweepers: [
-      {
-        name: "events",
-        intervalMs: 60_000,
-        run: async (scope) => {
-          const removed = await store.sweep(scope, SWEEP_ROWS)
-          return { removed, more: removed >= SWEEP_ROWS }
-        },
-      },
+      { name: "events", intervalMs: 60_000, run: sweepWith(store) },
+      { name: "sessions", intervalMs: 60_000, run: sweepWith(sessions) },
     ],
     close: async () => {},
+  }
+}
+
+function sweepWith(store: { sweep(scope: CallScope, limit: number): Promise<number> }) {
+  return async (scope: CallScope) => {
+    const removed = await store.sweep(scope, SWEEP_ROWS)
+    return { removed, more: removed >= SWEEP_ROWS }
   }
 }
