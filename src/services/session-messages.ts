@@ -4,7 +4,6 @@ import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt"
 import { checkEventJson, checkEventText, decodeJson, encodeJson } from "../domain/event/event-json.ts"
 import { type ContentPart, decodeBody, type NewMessage } from "../domain/event/session-message.ts"
 import {
-  DEFAULT_SESSION_TTL_MS,
   MAX_SESSION_METADATA_BYTES,
   MAX_SESSION_STATE_BYTES,
   type MessageRole,
@@ -32,7 +31,11 @@ import { timeMessage, timeOf } from "./times.ts"
 type SessionInput = MessageShape<typeof SessionSchema>
 
 /** A session to be made. */
-export function sessionDraftOf(session: SessionInput, newId: () => string): SessionDraft {
+export function sessionDraftOf(
+  session: SessionInput,
+  defaultExpiry: SessionExpiry,
+  newId: () => string,
+): SessionDraft {
   for (const [field, text] of [
     ["session_id", session.sessionId],
     ["agent_id", session.agentId],
@@ -48,11 +51,9 @@ export function sessionDraftOf(session: SessionInput, newId: () => string): Sess
     title: session.title,
     metadata: metadataOf(session),
     state: stateOf(session),
-    expiry: expiryOf(session) ?? DEFAULT_EXPIRY,
+    expiry: expiryOf(session) ?? defaultExpiry,
   }
 }
-
-const DEFAULT_EXPIRY: SessionExpiry = { kind: "ttl", ttlMs: DEFAULT_SESSION_TTL_MS }
 
 function metadataOf({ metadata = {} }: SessionInput): JsonObject {
   checkEventJson(metadata, "session.metadata")
@@ -78,7 +79,11 @@ function expiryOf({ expiration }: SessionInput): SessionExpiry | undefined {
 const UPDATABLE = ["title", "metadata", "state", "expire_time", "ttl"]
 
 /** What an update changes. */
-export function sessionChangeOf(request: UpdateSessionRequest, session: SessionInput): SessionChange {
+export function sessionChangeOf(
+  request: UpdateSessionRequest,
+  session: SessionInput,
+  defaultExpiry: SessionExpiry,
+): SessionChange {
   const { statePatch, updateMask } = request
   // A patch alone is something to change, so nothing need be set beside it.
   const masked =
@@ -96,7 +101,7 @@ export function sessionChangeOf(request: UpdateSessionRequest, session: SessionI
     metadata: masked.has("metadata") ? metadataOf(session) : undefined,
     state: masked.has("state") ? stateOf(session) : undefined,
     statePatch,
-    expiry: expires ? (expiryOf(session) ?? DEFAULT_EXPIRY) : undefined,
+    expiry: expires ? (expiryOf(session) ?? defaultExpiry) : undefined,
   }
 }
 
