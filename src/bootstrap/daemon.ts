@@ -56,11 +56,14 @@ class Undo {
   }
 }
 
-/** Starts a daemon; rejects with what is in the way, leaving nothing open. */
-export async function startDaemon(loaded: LoadedConfig): Promise<Daemon> {
+/** Starts a daemon on engines that are open or opening; rejects with what is in the way, leaving nothing open. */
+export async function startDaemon(
+  loaded: LoadedConfig,
+  opening: Promise<readonly OpenEngine[]> = openEngines(loaded.config),
+): Promise<Daemon> {
   const undo = new Undo()
   try {
-    return await start(loaded, undo)
+    return await start(loaded, opening, undo)
   } catch (error) {
     // What made the start fail is the news; that something then failed to close is not.
     await undo.run().catch(() => {})
@@ -68,7 +71,11 @@ export async function startDaemon(loaded: LoadedConfig): Promise<Daemon> {
   }
 }
 
-async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
+async function start(
+  loaded: LoadedConfig,
+  opening: Promise<readonly OpenEngine[]>,
+  undo: Undo,
+): Promise<Daemon> {
   const { config } = loaded
   const telemetry = await startTelemetry({
     level: config.telemetry.log_level,
@@ -78,7 +85,7 @@ async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
     version: version(),
   })
   undo.add(() => telemetry.stop())
-  const engines = await openEngines(config)
+  const engines = await opening
   undo.add(() => Promise.all(engines.map(({ sql }) => sql.close())))
   await migrateAll(engines, telemetry)
   const guards = createGuards(config, telemetry, engines)
@@ -127,8 +134,11 @@ async function start(loaded: LoadedConfig, undo: Undo): Promise<Daemon> {
     telemetry,
     drainRequested: drain.promise,
     drain: async () => {
-      await server.drain(config.shutdown.grace_ms)
-      await undo.run()
+      try {
+        await server.drain(config.shutdown.grace_ms)
+      } finally {
+        await undo.run()
+      }
     },
   }
 }

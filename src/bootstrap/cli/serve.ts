@@ -2,14 +2,19 @@ import { resolve } from "node:path"
 import type { LoadedConfig } from "../../config/load.ts"
 import type { Config } from "../../config/schema.ts"
 import type { Addresses } from "../../rpc/server-options.ts"
-import { type Daemon, startDaemon } from "../daemon.ts"
+import type { Daemon } from "../daemon.ts"
+import { openEngines } from "../engines.ts"
 import { version } from "../version.ts"
 import { EXIT } from "./exit-codes.ts"
 
 /** Runs the daemon until it is told to stop; answers the exit code. */
 export async function serve(loaded: LoadedConfig): Promise<number> {
   const stop = stopSignals()
-  const daemon = await startDaemon(loaded)
+  // The embedded database opens in a thread of its own while this one reads the rest of the program.
+  const engines = openEngines(loaded.config)
+  engines.catch(() => {})
+  const { startDaemon } = await import("../daemon.ts")
+  const daemon = await startDaemon(loaded, engines)
   dieOfDefects(daemon)
   process.stdout.write(welcome(loaded.config, daemon.addresses))
   const { logger } = daemon.telemetry
