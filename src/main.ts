@@ -11,9 +11,7 @@ function tooOld(): boolean {
 }
 
 if (tooOld()) {
-  console.error(
-    "keelplane needs Node " + wanted.join(".") + " or newer; this is Node " + process.versions.node,
-  )
+  console.error(`keelplane needs Node ${wanted.join(".")} or newer; this is Node ${process.versions.node}`)
   process.exitCode = 69
 } else {
   import("./bootstrap/cli/run.ts").then(
