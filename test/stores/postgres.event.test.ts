@@ -1,16 +1,16 @@
-import { after } from "node:test"
+/** The event suites on PGlite and, where a URL names one, on a PostgreSQL server. */
 import { createPostgresEventStore } from "../../src/stores/postgres/event-store.ts"
+import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { eventContract } from "../contract/event.contract.ts"
+import { eventDaemonsContract } from "../contract/event-daemons.contract.ts"
 import { eventLogContract } from "../contract/event-log.contract.ts"
 import type { EventHarness } from "../contract/event-support.ts"
-import { freshTenant, sharedEmbeddedDatabase } from "../engines/pglite.ts"
+import { freshTenant } from "../engines/pglite.ts"
+import { onSqlEngines } from "../engines/sql-suites.ts"
 
-after(async () => (await sharedEmbeddedDatabase()).close())
-
-async function make(): Promise<EventHarness> {
-  const { database } = await sharedEmbeddedDatabase()
+function movableClock() {
   let now = Date.now()
-  const clock = {
+  return {
     now: () => now,
     set: (ms: number) => {
       now = ms
@@ -19,8 +19,17 @@ async function make(): Promise<EventHarness> {
       now += ms
     },
   }
-  return { store: createPostgresEventStore(database, { clock, concurrency: 1 }), freshTenant, clock }
 }
 
-eventContract(make)
-eventLogContract(make)
+onSqlEngines((open: () => Promise<SqlEngine>) => {
+  const make = async (): Promise<EventHarness> => {
+    const { database, capabilities } = await open()
+    const clock = movableClock()
+    const { concurrency } = capabilities
+    const another = () => createPostgresEventStore(database, { clock, concurrency })
+    return { store: another(), another, freshTenant, clock }
+  }
+  eventContract(make)
+  eventLogContract(make)
+  eventDaemonsContract(make)
+})

@@ -1,20 +1,15 @@
-import { after } from "node:test"
+/** The session suite on PGlite and, where a URL names one, on a PostgreSQL server. */
+import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { createPostgresSessionStore } from "../../src/stores/postgres/session-store.ts"
 import { type SessionHarness, sessionContract } from "../contract/session.contract.ts"
-import { freshTenant, sharedEmbeddedDatabase } from "../engines/pglite.ts"
+import { freshTenant } from "../engines/pglite.ts"
+import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
 
-after(async () => (await sharedEmbeddedDatabase()).close())
-
-async function make(): Promise<SessionHarness> {
-  const { database } = await sharedEmbeddedDatabase()
-  let now = Date.now()
-  const clock = {
-    now: () => now,
-    advance: (ms: number) => {
-      now += ms
-    },
-  }
-  return { store: createPostgresSessionStore(database, { clock, concurrency: 1 }), freshTenant, clock }
-}
-
-sessionContract(make)
+onSqlEngines((open: () => Promise<SqlEngine>) => {
+  sessionContract(async (): Promise<SessionHarness> => {
+    const { database, capabilities } = await open()
+    const clock = heldClock()
+    const { concurrency } = capabilities
+    return { store: createPostgresSessionStore(database, { clock, concurrency }), freshTenant, clock }
+  })
+})
