@@ -57,6 +57,9 @@ interface Queue<I, R> {
   busy: boolean
 }
 
+/** How many turns a group is gathered for at the most, so that a steady stream of callers cannot hold it back. */
+const MAX_GATHER_TURNS = 8
+
 /** See the head of this file. Keeps the order of items within a key. */
 export class GroupCommit<I, R> {
   readonly #options: GroupCommitOptions<I, R>
@@ -114,11 +117,20 @@ export class GroupCommit<I, R> {
     else this.#schedule()
   }
 
-  /** At the end of the current turn, so that calls which were read from the network together share the first group too. */
+  /**
+   * After the turn of the event loop, and after further turns while they bring more items: callers whose last group was
+   * answered together come back together, and would otherwise be split into a group of one and a group of the rest. A
+   * caller who is alone waits one turn, some microseconds.
+   */
   #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
-    queueMicrotask(() => {
+    this.#gather(this.#queued, MAX_GATHER_TURNS)
+  }
+
+  #gather(seen: number, turns: number): void {
+    setImmediate(() => {
+      if (this.#queued > seen && turns > 1) return this.#gather(this.#queued, turns - 1)
       this.#scheduled = false
       this.#start()
     })
@@ -180,7 +192,8 @@ export class GroupCommit<I, R> {
     this.#running--
     if (queue.entries.length > 0) this.#ready.add(queue)
     else this.#retire(queue)
-    this.#start()
+    if (this.#ready.size > 0) this.#schedule()
+    else this.#checkDrained()
   }
 
   #retire(queue: Queue<I, R>): void {

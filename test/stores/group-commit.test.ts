@@ -31,8 +31,10 @@ function heldWriter(
   return { group, groups }
 }
 
-/** Lets everything that is ready run. */
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+/** Lets everything that is ready run: a group is gathered for at most eight turns of the event loop. */
+async function turn(): Promise<void> {
+  for (let turns = 0; turns < 10; turns++) await new Promise<void>((resolve) => setImmediate(resolve))
+}
 
 function reason(expected: string) {
   return (error: unknown) => error instanceof DomainError && error.reason === expected

@@ -64,7 +64,10 @@ abstract class GrpcJsCall<S extends Surface> extends Call {
   }
 
   watchCancel(): void {
-    const cancelled = () => this.abort(new DomainError("CANCELLED", "the caller cancelled"))
+    // grpc-js says so of calls that were answered, too; an error with its stack is not made for those.
+    const cancelled = () => {
+      if (!this.settled) this.abort(new DomainError("CANCELLED", "the caller cancelled"))
+    }
     if (this.surface.cancelled) cancelled()
     // The four kinds are all emitters; their overloads do not unite.
     else (this.surface as EventEmitter).once("cancelled", cancelled)
