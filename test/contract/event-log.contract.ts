@@ -146,6 +146,22 @@ function following(get: Get<EventHarness>, fresh: Get<CallScope>): void {
     assert.equal(log.followers, 0)
   })
 
+  it("hears of its own appends at once, whatever it follows", async () => {
+    const { store } = get()
+    const scope = fresh()
+    const never = 600_000
+    const log = new EventLog(store, { pollMs: [never, never], heartbeatMs: never })
+    for (const [at, source] of (
+      [{ kind: "all" }, { kind: "category", category: "c" }, { kind: "stream", stream: "c-1" }] as const
+    ).entries()) {
+      const frames = await collect(log, scope, { ...ALL, source, start: { kind: "now" } }, (all) => {
+        if (all.length === 1) void log.append(scope, batch("c-1"))
+        return eventsOf(all).length === 1
+      })
+      assert.deepEqual(eventsOf(frames), [`c-1@${at + 1}`])
+    }
+  })
+
   it("sees what another daemon appended", async () => {
     const { store } = get()
     const scope = fresh()

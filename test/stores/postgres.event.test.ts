@@ -1,10 +1,15 @@
 /** The event suites on PGlite and, where a URL names one, on a PostgreSQL server. */
+import assert from "node:assert/strict"
+import { it } from "node:test"
+import { systemClock } from "../../src/domain/kernel/clock.ts"
+import { systemScope } from "../../src/domain/kernel/scope.ts"
+import type { Database } from "../../src/stores/postgres/database.ts"
 import { createPostgresEventStore } from "../../src/stores/postgres/event-store.ts"
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { eventContract } from "../contract/event.contract.ts"
 import { eventDaemonsContract } from "../contract/event-daemons.contract.ts"
 import { eventLogContract } from "../contract/event-log.contract.ts"
-import type { EventHarness } from "../contract/event-support.ts"
+import { append, type EventHarness, events } from "../contract/event-support.ts"
 import { freshTenant } from "../engines/pglite.ts"
 import { onSqlEngines } from "../engines/sql-suites.ts"
 
@@ -21,6 +26,24 @@ function movableClock() {
   }
 }
 
+/** A store whose transactions commit only when told. */
+function heldStore(database: Database, gate: Promise<void>, written: () => void) {
+  const held: Database = {
+    query: (scope, statement) => database.query(scope, statement),
+    pipeline: (scope, statements) => database.pipeline(scope, statements),
+    mutate: (scope, operation, work) => database.mutate(scope, operation, work),
+    transaction: (scope, work) =>
+      database.transaction(scope, async (tx) => {
+        const result = await work(tx)
+        written()
+        await gate
+        return result
+      }),
+    close: () => database.close(),
+  }
+  return createPostgresEventStore(held, { clock: systemClock, concurrency: 1 })
+}
+
 onSqlEngines((open: () => Promise<SqlEngine>) => {
   const make = async (): Promise<EventHarness> => {
     const { database, capabilities } = await open()
@@ -32,4 +55,26 @@ onSqlEngines((open: () => Promise<SqlEngine>) => {
   eventContract(make)
   eventLogContract(make)
   eventDaemonsContract(make)
+
+  it("holds the feed back while an older transaction may still commit before what is there", async (t) => {
+    const { database, capabilities } = await open()
+    if (capabilities.concurrency === 1) return t.skip("one connection: no two transactions overlap")
+    const scope = systemScope(freshTenant())
+    const [gate, written] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const slow = append(heldStore(database, gate.promise, written.resolve), scope, "slow", events(1))
+    await written.promise
+    const store = createPostgresEventStore(database, { clock: systemClock, concurrency: 2 })
+    await append(store, scope, "fast", events(1))
+    const early = await store.readFeed(scope, { types: [], after: undefined, limit: 10 })
+    const end = await store.feedEnd(scope)
+    gate.resolve()
+    await slow
+    for (const after of [early.end, end]) {
+      const late = await store.readFeed(scope, { types: [], after, limit: 10 })
+      assert.deepEqual(
+        [...early.events, ...late.events].map(({ event }) => event.stream),
+        ["slow", "fast"],
+      )
+    }
+  })
 })
