@@ -117,9 +117,6 @@ function placeOf(cursor: FeedCursor | undefined): readonly [string, string] {
   return [txid, position]
 }
 
-// Below every transaction that is still open, so that nothing can appear before a cursor that was answered.
-const SETTLED = "e.txid < pg_snapshot_xmin(pg_current_snapshot())"
-
 /** How many events one read looks at when it leaves most of them out. */
 const SCAN = 4_096
 
@@ -156,28 +153,29 @@ export async function readFeed(database: Database, scope: CallScope, read: FeedR
   }
 }
 
+// The limits of 1 keep a planner without statistics from reading whole tables to join them.
 function feedStatement(scope: CallScope, read: FeedRead, scan: number): Statement {
-  const category = read.category === undefined ? "" : "and e.category = $10"
   const [txid, position] = placeOf(read.after)
   return {
-    name: read.category === undefined ? "event_feed" : "event_feed_category",
-    text: `with scanned as (
-        select e.txid, e.position, e.stream, e.revision, e.type, e.recorded_at, e.size,
-          row_number() over (order by e.txid, e.position) as ord
-        from events e
-        where e.tenant = $1 and (e.txid, e.position) > ($2::xid8, $3::bigint) and ${SETTLED} ${category}
-        order by e.txid, e.position limit $4),
+    name: "event_feed",
+    text: `with scanned as materialized (
+        select f.*, f.ordinality as ord
+        from keelplane.feed_scan($1, $2::xid8, $3::bigint, $10, $4) with ordinality f),
       matched as (
         select c.*, count(*) over () as found, row_number() over (order by c.ord) as nr,
           sum(c.size) over (order by c.ord) - c.size as before
-        from scanned c join streams s on s.tenant = $1 and s.stream = c.stream and c.revision >= s.first_revision
+        from scanned c join lateral (
+          select s.first_revision from streams s where s.tenant = $1 and s.stream = c.stream limit 1
+        ) s on c.revision >= s.first_revision
         where (cardinality($6::text[]) = 0 or c.type = any($6::text[]))
           and ($7::timestamptz is null or c.recorded_at >= $7) and ($8::timestamptz is null or c.recorded_at < $8))
       select l.scanned, l.end_txid, l.end_position, m.found, m.ord, m.txid::text as txid, m.position, ${EVENT_COLUMNS}
       from (select (select count(*) from scanned) as scanned, z.txid::text as end_txid, z.position as end_position
         from (select 1) one left join (select txid, position from scanned order by ord desc limit 1) z on true) l
       left join matched m on m.nr <= $5 and m.before < $9
-      left join events e on e.tenant = $1 and e.stream = m.stream and e.revision = m.revision
+      left join lateral (
+        select e.* from events e where e.tenant = $1 and e.stream = m.stream and e.revision = m.revision limit 1
+      ) e on true
       order by m.nr`,
     values: [
       scope.tenant,
@@ -189,7 +187,7 @@ function feedStatement(scope: CallScope, read: FeedRead, scan: number): Statemen
       dateOf(read.fromMs),
       dateOf(read.toMs),
       MAX_READ_BYTES,
-      ...(read.category === undefined ? [] : [read.category]),
+      read.category ?? null,
     ],
   }
 }
@@ -202,8 +200,7 @@ function dateOf(ms: number | undefined): Date | null {
 export async function feedEnd(database: Database, scope: CallScope): Promise<FeedCursor> {
   const { rows } = await database.query<{ txid: string; position: bigint }>(scope, {
     name: "event_feed_end",
-    text: `select e.txid::text as txid, e.position from events e where e.tenant = $1 and ${SETTLED}
-      order by e.txid desc, e.position desc limit 1`,
+    text: "select txid::text as txid, position from keelplane.feed_end($1)",
     values: [scope.tenant],
   })
   const [last] = rows
@@ -219,9 +216,8 @@ export async function feedChanges(
 ): Promise<FeedChanges> {
   const { rows } = await database.query<{ txid: string; position: bigint; stream: string }>(scope, {
     name: "event_feed_changes",
-    text: `select e.txid::text as txid, e.position, e.stream from events e
-      where e.tenant = $1 and (e.txid, e.position) > ($2::xid8, $3::bigint) and ${SETTLED}
-      order by e.txid, e.position limit $4`,
+    text: `select f.txid::text as txid, f.position, f.stream
+      from keelplane.feed_scan($1, $2::xid8, $3::bigint, null, $4) with ordinality f order by f.ordinality`,
     values: [scope.tenant, ...placeOf(after), limit],
   })
   const last = rows.at(-1)
