@@ -35,6 +35,8 @@ export interface Tx {
   query<R = Record<string, unknown>>(statement: Statement): Promise<Rows<R>>
   /** Several statements in one round trip; results in order. Fails as {@link Tx.query} does. */
   pipeline(statements: readonly Statement[]): Promise<readonly Rows<Record<string, unknown>>[]>
+  /** Sends statements together with the commit: a round trip less, for writes whose results nobody reads. */
+  last(statements: readonly Statement[]): void
 }
 
 /** Connections to one PostgreSQL (or PGlite) database. Rejects with DomainError only: see ./errors. */

@@ -19,6 +19,8 @@ import { type VacuumStep, vacuumStep } from "./vacuum.ts"
 export interface SqlEngine {
   readonly database: Database
   readonly capabilities: Capabilities
+  /** Why a new embedded database had to be made by initdb, which takes seconds; undefined when it was not. For the log. */
+  readonly initdb?: string | undefined
   /** Brings the schema up to date; rejects with SCHEMA_MISMATCH. Answers what was applied, or would be with dryRun. */
   migrate(options?: MigrateOptions): Promise<readonly MigrationFile[]>
   /** All migrations with the time they were applied; rejects with SCHEMA_MISMATCH. */

@@ -1,4 +1,4 @@
-/** Many callers' mutations in one transaction of two round trips and a commit, each still repeatable by its request_id. */
+/** Many callers' mutations in one transaction of two or three round trips, each still repeatable by its request_id. */
 import { deserialize, serialize } from "node:v8"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope, Idempotency } from "../../domain/kernel/scope.ts"
@@ -68,7 +68,7 @@ function runOnce<I extends GroupItem, R>(
     if (stored.length > 0) {
       const written = await tx.pipeline([...writes, storeAnswers(scope, plan.operation, stored, now)])
       if (written.at(-1)?.count !== stored.length) throw raced()
-    } else if (writes.length > 0) await tx.pipeline(writes)
+    } else tx.last(writes)
     return group.outcomes(outcomes)
   })
 }

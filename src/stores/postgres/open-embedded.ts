@@ -1,10 +1,11 @@
 /** PGlite under the data directory, or in memory. */
-import { mkdir, open, readdir, rm, stat, writeFile } from "node:fs/promises"
-import { join } from "node:path"
+import { once } from "node:events"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import { systemScope } from "../../domain/kernel/scope.ts"
 import { PGLITE_CAPABILITIES } from "./capabilities.ts"
+import { CLUSTER_TEMPLATE } from "./cluster-template.ts"
 import { lockDataDir } from "./data-dir-lock.ts"
+import { type DatabaseDirectory, prepareDirectory } from "./database-directory.ts"
 import { createEngine, type SqlEngine } from "./engine.ts"
 import { PgliteStream } from "./pglite-stream.ts"
 import { Pool } from "./pool.ts"
@@ -23,6 +24,11 @@ export interface EmbeddedOptions {
   readonly fsync?: boolean
   /** A dump to begin with, see {@link EmbeddedEngine.dump}; only in memory or for a new directory. */
   readonly template?: Uint8Array<ArrayBuffer> | undefined
+  /**
+   * The file that a new directory is made from where it fits: a cluster with all migrations. Default: the one that came with
+   * the build. `none` makes it with initdb, without migrations, which takes seconds.
+   */
+  readonly clusterTemplate?: URL | "none"
 }
 
 /** The embedded engine. */
@@ -30,8 +36,6 @@ export interface EmbeddedEngine extends SqlEngine {
   /** The whole database as a tar, for {@link EmbeddedOptions.template}. Nothing else may be running. */
   dump(): Promise<Uint8Array<ArrayBuffer>>
 }
-
-const FILES_AT_ONCE = 32
 
 const SETTINGS: Readonly<Record<string, string>> = {
   synchronous_commit: "on",
@@ -54,8 +58,10 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Embed
   const { dataDir, fsync = true, template, clock = systemClock } = options
   const lock = dataDir === undefined ? undefined : await lockDataDir(dataDir)
   let stream: PgliteStream | undefined
+  let initdb: string | undefined
   const connect = async () => {
-    const directory = dataDir === undefined ? undefined : await prepareDirectory(dataDir)
+    const directory = await directoryFor(options)
+    initdb = directory?.initdb
     const opened = new PgliteStream({ directory: directory?.path, template, fsync, settings: SETTINGS })
     const session = await Session.connect({
       stream: () => opened,
@@ -63,7 +69,12 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Embed
       database: "postgres",
       ssl: false,
     })
-    await directory?.ready()
+    await directory?.ready(session).catch(async (error: unknown) => {
+      session.destroy()
+      // The next attempt removes the files that the thread still has open.
+      if (!opened.closed) await once(opened, "close")
+      throw error
+    })
     stream = opened
     return session
   }
@@ -99,6 +110,7 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Embed
   }
   return {
     ...engine,
+    initdb,
     dump: () =>
       asOwner(async () => {
         if (stream === undefined) throw new Error("not open")
@@ -107,54 +119,12 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Embed
   }
 }
 
-interface DatabaseDirectory {
-  readonly path: string
-  /** To be called when the database is open: from now on it is kept. */
-  ready(): Promise<void>
-}
-
-/**
- * A database whose first start was cut short is half a database that nobody was ever told about: a marker beside it tells,
- * and it is made anew.
- */
-async function prepareDirectory(dataDir: string): Promise<DatabaseDirectory> {
-  const path = join(dataDir, "postgres")
-  const marker = join(dataDir, "postgres.initialising")
-  const exists = await isThere(path)
-  const fresh = !exists || (await isThere(marker))
-  if (!fresh) return { path, ready: async () => {} }
-  await writeFile(marker, "The first start of this database is under way, or was cut short.\n", {
-    mode: 0o600,
-  })
-  await rm(path, { recursive: true, force: true })
-  await mkdir(path, { mode: 0o700 })
-  const ready = async () => {
-    await syncTree(path)
-    await rm(marker, { force: true })
-  }
-  return { path, ready }
-}
-
-/** PostgreSQL trusts its first files to be on the disk, but PGlite copies them there without waiting for it. */
-async function syncTree(path: string): Promise<void> {
-  const entries = await readdir(path, { withFileTypes: true, recursive: true })
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
-  while (files.length > 0) await Promise.all(files.splice(-FILES_AT_ONCE).map(syncFile))
-}
-
-async function syncFile(path: string): Promise<void> {
-  const file = await open(path, "r")
-  try {
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined
-    throw error
-  })
-  return found !== undefined
+function directoryFor({
+  dataDir,
+  template,
+  clusterTemplate,
+}: EmbeddedOptions): Promise<DatabaseDirectory> | undefined {
+  if (dataDir === undefined) return undefined
+  const none = template !== undefined || clusterTemplate === "none"
+  return prepareDirectory(dataDir, none ? undefined : (clusterTemplate ?? CLUSTER_TEMPLATE))
 }

@@ -19,6 +19,7 @@ export class Transaction implements Tx {
   readonly #serverTimeouts: boolean
   #state: "idle" | "open" | "over" = "idle"
   #wrote = false
+  #last: readonly Statement[] = []
 
   constructor(session: Session, scope: CallScope, cancel: Cancel | undefined, serverTimeouts: boolean) {
     this.#session = session
@@ -40,9 +41,13 @@ export class Transaction implements Tx {
     return results.slice(before.length)
   }
 
-  /** Commits, after `last` in the same round trip. Rejects with OUTCOME_UNKNOWN when the answer does not come. */
+  last(statements: readonly Statement[]): void {
+    this.#last = [...this.#last, ...statements]
+  }
+
+  /** Commits, after those of {@link last} and `last` in the same round trip. Rejects with OUTCOME_UNKNOWN when the answer does not come. */
   async commit(last: readonly Statement[] = []): Promise<void> {
-    const encoded = last.map(encode)
+    const encoded = [...this.#last, ...last].map(encode)
     if (this.#state === "idle" && encoded.length === 0) {
       this.#state = "over"
       return
