@@ -30,7 +30,8 @@ try {
   const changed = fresh.filter((name) => !same(join(made, name), join(target, name)))
   const stale = filesBelow(target).filter((name) => !fresh.includes(name))
   if (check) {
-    for (const name of [...changed, ...stale]) console.error(`out of date: ${relative(root, join(target, name))}`)
+    for (const name of [...changed, ...stale])
+      console.error(`out of date: ${relative(root, join(target, name))}`)
     if (changed.length + stale.length > 0) {
       console.error("run `npm run gen` and commit the result")
       process.exitCode = 1

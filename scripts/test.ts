@@ -14,7 +14,9 @@ const wanted = process.argv.slice(2)
 /** One command; a failure ends the run with its exit code. */
 function step(name: string, command: string, args: readonly string[]): void {
   const started = performance.now()
-  console.log(`\n== ${name}: ${command} ${args.length > 6 ? `${args.slice(0, 6).join(" ")} ...` : args.join(" ")}`)
+  console.log(
+    `\n== ${name}: ${command} ${args.length > 6 ? `${args.slice(0, 6).join(" ")} ...` : args.join(" ")}`,
+  )
   const result = spawnSync(command, args, { cwd: root, stdio: "inherit", shell: false })
   if (result.error) throw result.error
   if (result.status !== 0) {
