@@ -1,6 +1,6 @@
 /**
- * src -> dist: compiles, copies what is not TypeScript, removes what no longer has a source. Does nothing, quickly, when
- * nothing changed since the last build that succeeded.
+ * src -> dist: compiles, copies what is not TypeScript, removes what no longer has a source, makes the database that a first
+ * start unpacks. Does nothing, quickly, when nothing changed since the last build that succeeded.
  */
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
@@ -21,6 +21,8 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const source = join(root, "src")
 const target = join(root, "dist")
 const stamp = join(target, ".stamp")
+const template = join("stores", "postgres", "cluster-template.gz")
+const TEMPLATE_TIMEOUT_MS = 300_000
 
 const filesBelow = (folder: string): string[] =>
   existsSync(folder)
@@ -31,7 +33,13 @@ const filesBelow = (folder: string): string[] =>
 
 function fingerprint(files: readonly string[]): string {
   const hash = createHash("sha256")
-  const settings = ["tsconfig.json", "tsconfig.build.json", "package-lock.json", "scripts/build.ts"]
+  const settings = [
+    "tsconfig.json",
+    "tsconfig.build.json",
+    "package-lock.json",
+    "scripts/build.ts",
+    "scripts/cluster-template.ts",
+  ]
   for (const file of [
     ...settings.map((name) => join(root, name)),
     ...files.map((name) => join(source, name)),
@@ -49,6 +57,22 @@ function compile(): number {
   return status ?? 1
 }
 
+/** Only the first start on an empty directory is slower without it, so a machine that cannot make it has a build all the same. */
+function makeTemplate(): void {
+  const script = join(root, "scripts", "cluster-template.ts")
+  const { status, signal, error } = spawnSync(process.execPath, [script, join(target, template)], {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"],
+    timeout: TEMPLATE_TIMEOUT_MS,
+  })
+  if (status === 0) return
+  rmSync(join(target, template), { force: true })
+  const why = error?.message ?? (signal === null ? "see above" : `ended by ${signal}`)
+  console.error(
+    `The cluster template could not be made (${why}): a first start takes some seconds longer. Remove dist and build to try again.`,
+  )
+}
+
 const files = filesBelow(source)
 const now = fingerprint(files)
 const complete = existsSync(join(target, "main.js"))
@@ -63,11 +87,12 @@ for (const file of files.filter((name) => !name.endsWith(".ts") && !name.endsWit
 }
 const kept = new Set(
   files.flatMap((name) => (name.endsWith(".ts") ? [name.replace(/\.ts$/, ".js")] : [name])),
-)
+).add(template)
 for (const file of filesBelow(target)) {
   if (file.startsWith(".")) continue
   if (!kept.has(file.replace(/\.map$/, ""))) rmSync(join(target, file))
 }
+if (status === 0) makeTemplate()
 if (status === 0) writeFileSync(stamp, now)
 else rmSync(stamp, { force: true })
 process.exitCode = status

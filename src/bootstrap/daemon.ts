@@ -146,6 +146,8 @@ async function start(
 async function migrateAll(engines: readonly OpenEngine[], { logger }: Telemetry): Promise<void> {
   await Promise.all(
     engines.map(async ({ name, sql }) => {
+      if (sql.initdb !== undefined)
+        logger.info({ store: name, reason: sql.initdb }, "a new database was made by initdb, the slow way")
       const applied = await sql.migrate()
       await assertIsolation(sql.database)
       if (applied.length > 0)

@@ -17,8 +17,14 @@ export interface OpenEngine {
   readonly sql: SqlEngine
 }
 
+/** How {@link openEngines} opens. */
+export interface OpenOptions {
+  /** Leaves a new embedded database without migrations, which otherwise come with its template. */
+  readonly bare?: boolean
+}
+
 /** Opens every engine that the configuration names, each once, in parallel. Closes what is open when one fails. */
-export async function openEngines(config: Config): Promise<readonly OpenEngine[]> {
+export async function openEngines(config: Config, options: OpenOptions = {}): Promise<readonly OpenEngine[]> {
   const groups = new Map<string, SqlStoreName[]>()
   for (const name of SQL_STORES) {
     const { url, password_file } = config.stores[name]
@@ -27,7 +33,7 @@ export async function openEngines(config: Config): Promise<readonly OpenEngine[]
   }
   const opening = [...groups.values()].map(async (stores): Promise<OpenEngine> => {
     const first = stores[0] ?? "control"
-    return { name: stores.join("+"), stores, sql: await open(config, config.stores[first]) }
+    return { name: stores.join("+"), stores, sql: await open(config, config.stores[first], options) }
   })
   const results = await Promise.allSettled(opening)
   const failed = results.find((result) => result.status === "rejected")
@@ -39,11 +45,11 @@ export async function openEngines(config: Config): Promise<readonly OpenEngine[]
   return engines
 }
 
-async function open(config: Config, store: SqlStoreConfig): Promise<SqlEngine> {
+async function open(config: Config, store: SqlStoreConfig, { bare }: OpenOptions): Promise<SqlEngine> {
   // Imported here, so that a daemon on a server never loads WebAssembly and an embedded one never loads the pool.
   if (store.url.reveal() === "embedded") {
     const { openEmbedded } = await import("../stores/postgres/open-embedded.ts")
-    return openEmbedded({ dataDir: config.data_dir })
+    return openEmbedded({ dataDir: config.data_dir, ...(bare === true ? { clusterTemplate: "none" } : {}) })
   }
   const { openServer } = await import("../stores/postgres/open-server.ts")
   return openServer({ url: await urlWithPassword(store), max: store.pool_max })

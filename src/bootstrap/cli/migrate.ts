@@ -4,7 +4,8 @@ import { EXIT } from "./exit-codes.ts"
 
 /** Applies what is missing in every store, or lists it; prints a line per migration. */
 export async function migrate(config: Config, dryRun: boolean): Promise<number> {
-  const engines = await openEngines(config)
+  // A database that comes with its migrations would leave nothing to show.
+  const engines = await openEngines(config, { bare: true })
   try {
     for (const { name, sql } of engines) {
       const files = await sql.migrate({ dryRun })
