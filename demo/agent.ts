@@ -17,7 +17,7 @@ import type { Latencies } from "./latency.ts"
 export interface Found {
   readonly id: string
   readonly score: number
-  /** First line of some length, cut to a screen's width. */
+  /** The line that fits the question best, cut to a screen's width. */
   readonly excerpt: string
 }
 
@@ -28,9 +28,13 @@ const ROLE_NAMES = new Map<number, string>(
   Object.entries(MessageRole).map(([name, value]) => [value, name.toLowerCase()]),
 )
 
-function excerptOf(text: string): string {
-  const line = text.split("\n").find((each) => each.trim().length > 30) ?? text
-  return line.trim().slice(0, 96)
+/** The line that has most of the question's words in it. */
+function excerptOf(text: string, question: string): string {
+  const words = question.toLowerCase().match(/[a-z_]{4,}/g) ?? []
+  const hits = (line: string) => words.filter((word) => line.toLowerCase().includes(word)).length
+  const lines = text.split("\n").map((line) => line.trim())
+  const best = lines.reduce((best, line) => (hits(line) > hits(best) ? line : best), lines[0] ?? "")
+  return best.slice(0, 110)
 }
 
 /** An agent over one channel, with fresh names, whose calls are timed. */
@@ -81,7 +85,7 @@ export function createAgent(channel: Channel, latencies: Latencies) {
     return (result?.hits ?? []).map((hit) => ({
       id: hit.record?.id ?? "",
       score: hit.score,
-      excerpt: excerptOf(hit.record?.text ?? ""),
+      excerpt: excerptOf(hit.record?.text ?? "", question),
     }))
   }
 

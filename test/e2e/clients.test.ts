@@ -45,8 +45,8 @@ test("the Python tour", { skip: skipReason(interpreter) }, async () => {
     [
       "-m",
       "grpc_tools.protoc",
-      "-Iproto",
       "-Iproto/third_party",
+      "-Iproto",
       `--python_out=${gen}`,
       `--grpc_python_out=${gen}`,
       ...files,
