@@ -11,7 +11,7 @@ export interface SubscriberLimits {
 /** Takes messages from publishers and gives frames to one consumer. */
 export class Subscriber {
   readonly #limits: SubscriberLimits
-  #buffer: TopicMessage[] = []
+  #buffer: TopicFrame[] = []
   #bytes = 0
   #dropped = 0
   #ended = false
@@ -28,9 +28,16 @@ export class Subscriber {
     if (this.#dropped > 0 || this.#buffer.length >= maxMessages || this.#bytes + bytes > maxBytes) {
       this.#dropped++
     } else {
-      this.#buffer.push(message)
+      this.#buffer.push({ kind: "message", message })
       this.#bytes += bytes
     }
+    this.#wake?.()
+  }
+
+  /** Says in its place that an unknown number of messages went by. */
+  gap(): void {
+    if (this.#buffer.at(-1)?.kind !== "discontinuity")
+      this.#buffer.push({ kind: "discontinuity", dropped: 0 })
     this.#wake?.()
   }
 
@@ -44,12 +51,12 @@ export class Subscriber {
   async *frames(heartbeatIntervalMs: number, now: () => number): AsyncGenerator<TopicFrame> {
     yield { kind: "heartbeat", timeMs: now() }
     while (true) {
-      const messages = this.#buffer
+      const frames = this.#buffer
       const dropped = this.#dropped
       this.#buffer = []
       this.#bytes = 0
       this.#dropped = 0
-      for (const message of messages) yield { kind: "message", message }
+      yield* frames
       if (dropped > 0) yield { kind: "discontinuity", dropped }
       if (this.#buffer.length > 0 || this.#dropped > 0) continue
       if (this.#ended) return

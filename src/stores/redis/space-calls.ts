@@ -1,0 +1,185 @@
+/** Calls of the store's scripts on one tenant's namespace. */
+import type { CacheKind, Namespace } from "../../domain/cache/model.ts"
+import type { Operation, Outcome } from "../../domain/cache/operations.ts"
+import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
+import {
+  type Answer,
+  type Argument,
+  asList,
+  asNumber,
+  asText,
+  type Connection,
+  type Effect,
+  type Script,
+} from "./connection.ts"
+import { atIndex, decodeFailure, decodeOutcome, requestIdReused } from "./decode-result.ts"
+import { encodeOperation, finite } from "./encode-operation.ts"
+import { storeClosed } from "./errors.ts"
+import { type Keys, recordKey, SPACE_SUFFIXES } from "./keys.ts"
+
+/** How long a request_id is remembered. */
+export const RECORD_KEPT_MS = 24 * 3_600_000
+
+/** A tenant's namespace by name. */
+export interface SpaceName {
+  readonly tenant: TenantId
+  readonly namespace: string
+}
+
+/** One call of a script. */
+export interface SpaceCall {
+  readonly script: Script
+  readonly effect: Effect
+  /** The cache keys that it takes. */
+  readonly keys: readonly string[]
+  /** Names the call among those with one request_id; undefined where a repetition is harmless. */
+  readonly repeatable: string | undefined
+  readonly args: readonly Argument[]
+}
+
+/** What of a namespace the scripts need. */
+export type Policy = Pick<
+  Namespace,
+  "name" | "maximumLength" | "capacityEntries" | "capacityBytes" | "refreshOnRead" | "refreshOnWrite"
+>
+
+/** For upkeep, which neither grows nor refreshes anything. */
+export function upkeep(name: string): Policy {
+  const none = Number.POSITIVE_INFINITY
+  return {
+    name,
+    maximumLength: none,
+    capacityEntries: none,
+    capacityBytes: none,
+    refreshOnRead: false,
+    refreshOnWrite: false,
+  }
+}
+
+/** What upkeep does to one key. */
+export type Chore = "check" | "reap" | "info"
+
+/** See the file's comment. */
+export class SpaceCalls {
+  readonly connection: Connection
+  readonly keys: Keys
+  readonly #operations: Script
+  readonly #maxKeyBytes: number
+  #closed = false
+
+  constructor(connection: Connection, keys: Keys, operations: Script, maxKeyBytes: number) {
+    this.connection = connection
+    this.keys = keys
+    this.#operations = operations
+    this.#maxKeyBytes = maxKeyBytes
+  }
+
+  /** Refuses everything from now on. */
+  close(): void {
+    this.#closed = true
+  }
+
+  /** Raises STORE_UNAVAILABLE after close. */
+  enter(): void {
+    if (this.#closed) throw storeClosed()
+  }
+
+  /** Runs a script. Raises REQUEST_ID_REUSED. */
+  async call(scope: CallScope, namespace: Policy, call: SpaceCall): Promise<readonly Answer[]> {
+    this.enter()
+    const base = this.keys.space(scope.tenant, namespace)
+    const { idempotency } = scope
+    const record =
+      idempotency === undefined || call.repeatable === undefined
+        ? undefined
+        : { key: recordKey(base, idempotency, call.repeatable), hash: hex(idempotency.bodyHash) }
+    const answer = await this.connection.run(
+      scope,
+      call.effect,
+      call.script,
+      [
+        ...SPACE_SUFFIXES.map((suffix) => base + suffix),
+        ...(record === undefined ? [] : [record.key]),
+        ...call.keys.map((key) => `${base}data:${key}`),
+      ],
+      [
+        this.connection.scriptTime(),
+        record?.hash ?? "",
+        RECORD_KEPT_MS,
+        finite(namespace.maximumLength),
+        finite(namespace.capacityEntries),
+        finite(namespace.capacityBytes),
+        namespace.refreshOnRead ? "1" : "0",
+        namespace.refreshOnWrite ? "1" : "0",
+        finite(this.#maxKeyBytes),
+        call.keys.length,
+        ...call.keys,
+        ...call.args,
+      ],
+    )
+    if (asText(answer[0]) === "reused") throw requestIdReused(idempotency?.requestId ?? "")
+    return answer
+  }
+
+  /** Runs operations of one namespace in one script. Atomic: raises the first failure. */
+  async operations<O extends Operation>(
+    scope: CallScope,
+    operations: readonly O[],
+    how: { readonly effect: Effect; readonly repeatable: string | undefined; readonly atomic: boolean },
+  ): Promise<readonly Outcome<O>[]> {
+    this.enter()
+    const [first] = operations
+    if (first === undefined) return []
+    const indexes = new Map<string, number>()
+    for (const { key } of operations) if (!indexes.has(key)) indexes.set(key, indexes.size + 1)
+    const answer = await this.call(scope, first.namespace, {
+      script: this.#operations,
+      effect: how.effect,
+      repeatable: how.repeatable,
+      keys: [...indexes.keys()],
+      args: [
+        how.atomic ? "1" : "0",
+        operations.length,
+        ...operations.flatMap((operation) => encodeOperation(operation, indexes.get(operation.key) ?? 0)),
+      ],
+    })
+    if (asText(answer[0]) === "failed") {
+      throw atIndex(decodeFailure(asList(answer[2]).slice(1)), asNumber(answer[1]))
+    }
+    return operations.map((operation, index) => decodeOutcome(answer[index + 1], operation))
+  }
+
+  /** Does a chore on different keys; answers what the script says about each. */
+  async chores(
+    scope: CallScope,
+    namespace: string,
+    chore: Chore,
+    keys: readonly string[],
+  ): Promise<readonly (readonly Answer[])[]> {
+    if (keys.length === 0) return []
+    const answer = await this.call(scope, upkeep(namespace), {
+      script: this.#operations,
+      effect: chore === "info" ? "read" : "write",
+      repeatable: undefined,
+      keys,
+      args: ["0", keys.length, ...keys.flatMap((_, index) => [chore, index + 1])],
+    })
+    return answer.slice(1).map((each) => asList(each).slice(1))
+  }
+}
+
+/** What {@link Chore} info says about a live key. */
+export function infoOf(key: string, [kind, revision, expires, bytes]: readonly Answer[]) {
+  return {
+    key,
+    kind: asText(kind) as CacheKind,
+    revision: BigInt(asText(revision)),
+    expireTimeMs: asText(expires) === "" ? Number.POSITIVE_INFINITY : asNumber(expires),
+    bytes: asNumber(bytes),
+  }
+}
+
+/** A hash as text. */
+export function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex")
+}

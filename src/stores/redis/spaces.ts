@@ -1,0 +1,49 @@
+/** Which tenants' namespaces there are, so that the sweeper finds those of daemons that are gone. */
+import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
+import { asList, asNumber, asText, type Connection } from "./connection.ts"
+import type { Keys } from "./keys.ts"
+import type { SpaceName } from "./space-calls.ts"
+
+const CHUNK = 500
+
+/** See the file's comment. A namespace is noted on the server before the first write to it. */
+export class Spaces {
+  readonly #connection: Connection
+  readonly #keys: Keys
+  readonly #noted = new Set<string>()
+
+  constructor(connection: Connection, keys: Keys) {
+    this.#connection = connection
+    this.#keys = keys
+  }
+
+  /** Notes a namespace unless this daemon has. Raises what a write raises. */
+  async note(scope: CallScope, namespace: string): Promise<void> {
+    const name = JSON.stringify([scope.tenant, namespace])
+    if (this.#noted.has(name)) return
+    // To note twice is harmless, so that a lost answer need not be told apart.
+    await this.#connection.send(scope, "read", "SADD", [this.#keys.spaces, name])
+    this.#noted.add(name)
+  }
+
+  /** All of them. Tells the server again what it has lost. */
+  async list(scope: CallScope): Promise<readonly SpaceName[]> {
+    const answer = asList(await this.#connection.send(scope, "read", "SMEMBERS", [this.#keys.spaces]))
+    const known = new Set(answer.map(asText))
+    const lost = [...this.#noted].filter((name) => !known.has(name))
+    for (let at = 0; at < lost.length; at += CHUNK) {
+      const chunk = lost.slice(at, at + CHUNK)
+      await this.#connection.send(scope, "read", "SADD", [this.#keys.spaces, ...chunk])
+    }
+    return [...known, ...lost].map((name) => {
+      const [tenant, namespace] = JSON.parse(name) as [TenantId, string]
+      return { tenant, namespace }
+    })
+  }
+
+  /** How many there are. */
+  async count(scope: CallScope): Promise<number> {
+    const answer = await this.#connection.send(scope, "read", "SCARD", [this.#keys.spaces])
+    return typeof answer === "number" ? answer : asNumber(answer)
+  }
+}
