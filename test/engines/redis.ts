@@ -103,6 +103,11 @@ after(async () => {
 const given = process.env.KEELPLANE_TEST_REDIS_URL
 const tool: Tool = given === undefined ? await serverTool() : { path: "" }
 
+/** Does something after the test file's tests. */
+export function atEnd(work: () => Promise<void> | void): void {
+  endings.push(async () => work())
+}
+
 /** False, or why tests that need any server are skipped. */
 export const redisSkip: string | false = skipReason(tool)
 

@@ -64,6 +64,26 @@ export function makeClient({ url }: ConnectionOptions, rest: RedisOptions = {}):
   return client
 }
 
+/** Connects for the first time, or ends the client and raises STORE_UNAVAILABLE or STORE_AUTH. */
+export async function connectFirst(client: Redis): Promise<void> {
+  let told: unknown
+  const listen = (error: unknown) => {
+    told ??= error
+  }
+  client.on("error", listen)
+  try {
+    await client.connect()
+    await client.ping()
+  } catch (error) {
+    client.disconnect()
+    // The driver tells a refused password apart only as an event.
+    const cause = told ?? error
+    throw replyWord(cause) === undefined ? storeUnavailable(cause) : toDomainError(cause, "read")
+  } finally {
+    client.off("error", listen)
+  }
+}
+
 /** See the file's comment. */
 export class Connection {
   readonly clock: Clock
@@ -82,13 +102,7 @@ export class Connection {
 
   /** Connects for the first time. Raises STORE_UNAVAILABLE or STORE_AUTH; later losses are repaired without a word. */
   async connect(): Promise<void> {
-    try {
-      await this.#client.connect()
-      await this.#client.ping()
-    } catch (error) {
-      this.#client.disconnect()
-      throw replyWord(error) === undefined ? storeUnavailable(error) : toDomainError(error, "read")
-    }
+    await connectFirst(this.#client)
   }
 
   /** Whether commands would be sent now. */

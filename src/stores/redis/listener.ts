@@ -1,5 +1,6 @@
 /** The connection on which messages come in. Channels are counted, so that each is subscribed once however many want it. */
 import type { Redis } from "ioredis"
+import { connectFirst } from "./connection.ts"
 import { replyWord, storeUnavailable, toDomainError } from "./errors.ts"
 
 /** Who is told. */
@@ -48,12 +49,7 @@ export class Listener {
 
   /** Connects for the first time. Raises STORE_UNAVAILABLE or STORE_AUTH. */
   async connect(): Promise<void> {
-    try {
-      await this.#client.connect()
-    } catch (error) {
-      this.#client.disconnect()
-      throw replyWord(error) === undefined ? storeUnavailable(error) : toDomainError(error, "read")
-    }
+    await connectFirst(this.#client)
   }
 
   /** In how many ways a message on the channel reaches this connection, once what is under way is done. */
