@@ -82,10 +82,13 @@ async function call(read: (scope: CallScope) => Promise<string>, times: number):
   await turn()
 }
 
+/** For tests in which the store stays sick: the first probe is far away, so that no timer changes the state meanwhile. */
+const UNPROBED = { probeMinMs: 600_000, probeMaxMs: 600_000 }
+
 const never = () => new Promise<void>(() => {})
 
 test("it opens after enough failures of the store, and refuses without asking the store", async () => {
-  const { port, guarded, breakers, close } = setUp(never)
+  const { port, guarded, breakers, close } = setUp(never, UNPROBED)
   port.next = failing("STORE_UNAVAILABLE")
   await call(guarded.read, 19)
   assert.equal(breakers.read.state().state, "closed")
@@ -104,7 +107,7 @@ test("it opens after enough failures of the store, and refuses without asking th
 })
 
 test("reads and writes fail apart", async () => {
-  const { port, guarded, breakers, close } = setUp(never)
+  const { port, guarded, breakers, close } = setUp(never, UNPROBED)
   port.next = failing("OUTCOME_UNKNOWN")
   await call(guarded.write, 20)
   assert.equal(breakers.write.state().state, "open")
@@ -121,7 +124,7 @@ test("what callers did wrong, cancelled or lost a race for never opens it", asyn
     "CANCELLED",
     "DEADLINE_EXCEEDED",
   ]
-  const { port, guarded, breakers, close } = setUp(never)
+  const { port, guarded, breakers, close } = setUp(never, UNPROBED)
   for (const reason of reasons) {
     port.next = failing(reason)
     await call(guarded.read, 40)
@@ -133,7 +136,7 @@ test("what callers did wrong, cancelled or lost a race for never opens it", asyn
 })
 
 test("cancelled calls do not dilute the failures of a sick store", async () => {
-  const { port, guarded, breakers, close } = setUp(never)
+  const { port, guarded, breakers, close } = setUp(never, UNPROBED)
   port.next = failing("CANCELLED")
   await call(guarded.read, 500)
   port.next = failing("STORE_UNAVAILABLE")
@@ -172,7 +175,7 @@ test("a probe that hangs is given up on and tried again", async () => {
 })
 
 test("a call that was under way when it opened does not close it", async () => {
-  const { port, guarded, breakers, close } = setUp(never)
+  const { port, guarded, breakers, close } = setUp(never, UNPROBED)
   const slow = Promise.withResolvers<string>()
   port.next = () => slow.promise
   const early = guarded.read(scope)
@@ -186,7 +189,7 @@ test("a call that was under way when it opened does not close it", async () => {
 })
 
 test("a stream is refused at its first item while the breaker is open", async () => {
-  const { port, guarded, close } = setUp(never)
+  const { port, guarded, close } = setUp(never, UNPROBED)
   assert.deepEqual(await Array.fromAsync(guarded.watch(scope)), ["ok"])
   port.next = failing("STORE_UNAVAILABLE")
   await call(guarded.read, 20)
@@ -204,7 +207,7 @@ test("switched off it never refuses", async () => {
 })
 
 test("methods that are no operations are passed on", () => {
-  const { guarded, close } = setUp(never)
+  const { guarded, close } = setUp(never, UNPROBED)
   assert.equal(guarded.label(), "label")
   close()
 })

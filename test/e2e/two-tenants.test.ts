@@ -51,8 +51,14 @@ const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
 /** Ids that callers choose, which must be compared. */
 const CHOSEN = new Set(["collectionId", "sessionId", "agentId", "userId", "roleId", "budgetId"])
 
+/** Lists that are ordered by ids which the server makes at random. */
+const UNORDERED = new Set(["apiKeys"])
+
 function normalised(value: JsonValue, key = ""): JsonValue {
-  if (Array.isArray(value)) return value.map((each) => normalised(each, key))
+  if (Array.isArray(value)) {
+    const all = value.map((each) => normalised(each, key))
+    return UNORDERED.has(key) ? all.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)) : all
+  }
   if (value !== null && typeof value === "object") {
     return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, normalised(each, name)]))
   }

@@ -126,19 +126,19 @@ describe("the token file", () => {
     (await each.authenticate({ bearer: token, peer: "unix" })) !== undefined
 
   it("may hold two tokens at once, and is read again when it changes", async () => {
-    writeFileSync(path, "# first\nold-token-0123456789\nnew-token-0123456789\n")
+    writeFileSync(path, "# first\nold-token-0123456789-0123456789-01\nnew-token-0123456789-0123456789-01\n")
     const tokens = make()
-    assert.equal(await knows(tokens, "old-token-0123456789"), true)
-    assert.equal(await knows(tokens, "new-token-0123456789"), true)
+    assert.equal(await knows(tokens, "old-token-0123456789-0123456789-01"), true)
+    assert.equal(await knows(tokens, "new-token-0123456789-0123456789-01"), true)
     assert.equal(await knows(tokens, "# first"), false)
     assert.equal(await knows(tokens, ""), false)
-    writeFileSync(path, "new-token-0123456789\n")
+    writeFileSync(path, "new-token-0123456789-0123456789-01\n")
     now += 5000
-    assert.equal(await knows(tokens, "old-token-0123456789"), false)
-    assert.equal(await knows(tokens, "new-token-0123456789"), true)
+    assert.equal(await knows(tokens, "old-token-0123456789-0123456789-01"), false)
+    assert.equal(await knows(tokens, "new-token-0123456789-0123456789-01"), true)
     rmSync(path)
     now += 5000
-    assert.equal(await knows(tokens, "new-token-0123456789"), true, "a file that vanished locks nobody out")
+    assert.equal(await knows(tokens, "new-token-0123456789-0123456789-01"), true, "a file that vanished locks nobody out")
   })
 
   it("is refused where it is missing, empty or holds a short token", () => {
@@ -150,9 +150,9 @@ describe("the token file", () => {
   })
 
   it("can stand beside other authenticators", async () => {
-    writeFileSync(path, "file-token-0123456789")
+    writeFileSync(path, "file-token-0123456789-0123456789-0")
     const both = firstOf([make(), authenticator])
-    assert.equal((await both.authenticate({ bearer: "file-token-0123456789", peer: "" }))?.id, "token")
+    assert.equal((await both.authenticate({ bearer: "file-token-0123456789-0123456789-0", peer: "" }))?.id, "token")
     assert.equal((await both.authenticate({ bearer: "reader", peer: "" }))?.id, "key:reader")
     assert.equal(await both.authenticate({ bearer: "nobody", peer: "" }), undefined)
   })

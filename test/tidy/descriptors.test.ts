@@ -24,7 +24,10 @@ const WITHOUT_PAGES: Readonly<Record<string, string>> = {
 }
 
 /** Mutations without request_id, with the reason. */
-const WITHOUT_REQUEST_ID: Readonly<Record<string, string>> = {}
+const WITHOUT_REQUEST_ID: Readonly<Record<string, string>> = {
+  "ControlService.VerifyApiKey":
+    "a read that is not called one: calls without side effects may be sent as GET, and a token must not stand in a URL",
+}
 
 let services: readonly DescService[] = []
 

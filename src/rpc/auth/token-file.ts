@@ -5,7 +5,7 @@ import type { Logger } from "../../domain/kernel/logger.ts"
 import { DEFAULT_TENANT, type TenantId } from "../../domain/kernel/scope.ts"
 import type { Authenticator, Credential, Identity } from "./authenticator.ts"
 
-const MIN_TOKEN_CHARS = 16
+const MIN_TOKEN_CHARS = 32
 /** How stale the picture of the file may be. */
 const CHECK_MS = 1000
 
@@ -23,7 +23,7 @@ export interface TokenFileOptions {
 
 /**
  * Accepts every token in the file, so that an old and a new one are valid together during a rotation. Throws where the file
- * cannot be read or has a token shorter than 16 characters; later failures keep the last good tokens and are logged.
+ * cannot be read or has a token shorter than 32 characters; later failures keep the last good tokens and are logged.
  */
 export function tokenFileAuthenticator(options: TokenFileOptions): Authenticator {
   return new TokenFile(options)
