@@ -87,6 +87,24 @@ const storing: Rule = ({ stores }) =>
     ]
   })
 
+const cacheStoring: Rule = ({ stores: { cache } }) => {
+  const embedded = cache.url.reveal() === "embedded"
+  const given = cache.password_file !== undefined
+  return [
+    ...breakWhen(
+      embedded && given,
+      ["stores", "cache", "password_file"],
+      "has no effect with the embedded engine",
+    ),
+    ...breakWhen(
+      given && !embedded && hasPassword(cache.url.reveal()),
+      ["stores", "cache", "password_file"],
+      "and a password in the url exclude each other",
+    ),
+    ...unreadable(["stores", "cache", "password_file"], cache.password_file),
+  ]
+}
+
 const caching: Rule = ({ cache }) => [
   ...Object.entries(cache.scripts).flatMap(([name, file]) => unreadable(["cache", "scripts", name], file)),
   ...Object.entries(cache.namespaces).flatMap(([name, policy]) => [
@@ -113,7 +131,15 @@ const embedding: Rule = ({ memory }) =>
     ),
   ])
 
-const RULES: readonly Rule[] = [listening, authentication, limiting, storing, caching, embedding]
+const RULES: readonly Rule[] = [
+  listening,
+  authentication,
+  limiting,
+  storing,
+  cacheStoring,
+  caching,
+  embedding,
+]
 
 /** Every rule that `config` breaks. */
 export function brokenRules(config: Config): readonly BrokenRule[] {

@@ -137,6 +137,17 @@ const sqlStore = (covers: string) =>
     .prefault({})
     .describe(`Where ${covers} live. Stores with the same url share one pool.`)
 
+const cacheUrl = z
+  .union([
+    z.literal("embedded"),
+    z.string().regex(/^rediss?:\/\/.+/, "must be `embedded`, redis://... or rediss://..."),
+  ])
+  .default("embedded")
+  .transform((value) => (value === "embedded" ? new Secret(value, value) : secretUrl(value)))
+  .describe(
+    "`embedded` (inside the daemon; lost at a restart, as a cache may be), redis://user@host:6379 or, with TLS, rediss://user@host:6379. A password in it is never shown; password_file is better.",
+  )
+
 const stores = z
   .strictObject({
     memory: sqlStore("collections and records"),
@@ -144,10 +155,8 @@ const stores = z
     control: sqlStore("tenants, keys, billing, jobs and locks"),
     cache: z
       .strictObject({
-        url: z
-          .literal("embedded")
-          .default("embedded")
-          .describe("`embedded`: inside the daemon; lost at a restart, as a cache may be."),
+        url: cacheUrl,
+        password_file: text(4096).optional().describe("File with the password; read at the start."),
       })
       .prefault({})
       .describe("Where cached values, channels and rate limits live."),

@@ -111,7 +111,15 @@ test("each unsafe pair is refused", () => {
         KEELPLANE_STORES__MEMORY__PASSWORD_FILE: tokens,
       },
     ],
-    ["stores.cache.url", { KEELPLANE_STORES__CACHE__URL: "redis://h" }],
+    ["stores.cache.url", { KEELPLANE_STORES__CACHE__URL: "http://h" }],
+    ["stores.cache.password_file", { KEELPLANE_STORES__CACHE__PASSWORD_FILE: tokens }],
+    [
+      "stores.cache.password_file",
+      {
+        KEELPLANE_STORES__CACHE__URL: "rediss://u:p@h:1",
+        KEELPLANE_STORES__CACHE__PASSWORD_FILE: tokens,
+      },
+    ],
     ["stores.memory.url", { KEELPLANE_STORES__MEMORY__URL: "mysql://h" }],
     [
       "cache.namespaces.x.max_length",

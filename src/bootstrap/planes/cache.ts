@@ -10,16 +10,15 @@ import {
 import { BUILT_IN_SCRIPTS } from "../../domain/cache/scripts.ts"
 import { createCacheService } from "../../services/cache-service.ts"
 import { createRateLimitService } from "../../services/rate-limit-service.ts"
-import { createInProcessEngines } from "../../stores/inprocess/index.ts"
-import { LuaScripts } from "../../stores/inprocess/lua-scripts.ts"
+import { openCacheEngines } from "../cache-engines.ts"
 import type { Kit, Plane } from "../kit.ts"
 
 const SWEEP_KEYS = 10_000
 
-/** CacheService and RateLimitService over the in-process engines. */
+/** CacheService and RateLimitService over the configured engine. */
 export async function cachePlane(kit: Kit): Promise<Plane> {
-  const scripts = new LuaScripts({ ...BUILT_IN_SCRIPTS, ...(await sources(kit.config)) })
-  const engines = createInProcessEngines({ clock: kit.clock, maxBytes: kit.config.cache.max_bytes, scripts })
+  const scripts = { ...BUILT_IN_SCRIPTS, ...(await sources(kit.config)) }
+  const engines = await openCacheEngines(kit.config, kit.clock, scripts)
   const store = kit.observe("cache", "entries", engines.store, CACHE_STORE_OPERATIONS)
   const pubsub = kit.observe("cache", "topics", engines.pubsub, PUB_SUB_OPERATIONS)
   const limiter = kit.observe("cache", "limits", engines.limiter, RATE_LIMITER_OPERATIONS)
@@ -42,9 +41,7 @@ export async function cachePlane(kit: Kit): Promise<Plane> {
         run: async (scope) => bounded(await limiter.sweep(scope, SWEEP_KEYS)),
       },
     ],
-    close: async () => {
-      await Promise.all([engines.store.close(), engines.pubsub.close(), engines.limiter.close()])
-    },
+    close: engines.close,
   }
 }
 
