@@ -39,6 +39,8 @@ const DIRECTIONS: readonly (readonly [from: string, to: readonly string[]])[] = 
   ["src/stores/embedders/", ["src/stores/embedders/", "src/domain/"]],
   ["src/stores/inprocess/", ["src/stores/inprocess/", "src/stores/group-commit.ts", "src/domain/"]],
   ["src/stores/postgres/", ["src/stores/postgres/", "src/stores/group-commit.ts", "src/domain/"]],
+  // A subscription's buffer is the same wherever messages come from.
+  ["src/stores/redis/", ["src/stores/redis/", "src/stores/inprocess/subscriber.ts", "src/domain/"]],
   ["src/stores/", ["src/stores/", "src/domain/"]],
   ["src/domain/", ["src/domain/"]],
 ]
@@ -47,6 +49,7 @@ const DIRECTIONS: readonly (readonly [from: string, to: readonly string[]])[] = 
 const HOMES: readonly (readonly [name: RegExp, homes: readonly string[]])[] = [
   [/^pg(-|$)/, ["src/stores/postgres/"]],
   [/^@electric-sql\//, ["src/stores/postgres/"]],
+  [/^ioredis$/, ["src/stores/redis/"]],
   [/lua|wasmoon/, ["src/stores/inprocess/"]],
   [/^opossum$/, ["src/stores/decorators/"]],
   [/^@grpc\//, ["src/rpc/"]],

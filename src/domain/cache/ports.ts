@@ -111,6 +111,7 @@ export interface TopicMessage {
 export type TopicFrame =
   | { readonly kind: "message"; readonly message: TopicMessage }
   | { readonly kind: "heartbeat"; readonly timeMs: number }
+  /** `dropped` is 0 where nobody can know, after a lost connection. */
   | { readonly kind: "discontinuity"; readonly dropped: number }
 
 /** What to subscribe to. */

@@ -3769,13 +3769,14 @@ export const TopicHeartbeatSchema: GenMessage<TopicHeartbeat> = /*@__PURE__*/
   messageDesc(file_keelplane_v1_cache_service, 77);
 
 /**
- * Says that messages between the last frame and the next were lost, because the subscriber did not keep up.
+ * Says that messages between the last frame and the next were lost: the subscriber did not keep up, or the daemon lost the connection
+ * to its cache server for a while.
  *
  * @generated from message keelplane.v1.TopicDiscontinuity
  */
 export type TopicDiscontinuity = Message<"keelplane.v1.TopicDiscontinuity"> & {
   /**
-   * How many messages were lost, over all topics of the subscription.
+   * How many messages were lost, over all topics of the subscription; 0 where nobody can know, after a lost connection.
    *
    * @generated from field: uint64 dropped = 1;
    */
