@@ -200,6 +200,23 @@ describe("redis in trouble", { skip: ownServerSkip }, () => {
     assert.equal(await engine.cache.sweep(scope, 10), 0)
   })
 
+  it("notices a server that is there and silent, and says what that may have cost", async () => {
+    const server = await startRedis()
+    const engine = await openRedis({ url: server.url, timeoutMs: 100 })
+    atEnd(() => engine.close())
+    const scope = fresh()
+    const subscription = { topics: ["t"], patterns: [], heartbeatIntervalMs: 300_000 }
+    const frames = engine.pubsub.subscribe(scope, subscription)[Symbol.asyncIterator]()
+    await frames.next()
+    process.kill(server.pid, "SIGSTOP")
+    await fails("STORE_UNAVAILABLE", () => read(engine.cache, scope, "k"))
+    await eventually(async () => assert.equal(engine.stats().listening, false))
+    process.kill(server.pid, "SIGCONT")
+    assert.deepEqual((await frames.next()).value, { kind: "discontinuity", dropped: 0 })
+    await eventually(() => put(engine.cache, scope, "k", "v"))
+    await frames.return?.()
+  })
+
   it("says when the server is full, and goes on reading and deleting", async () => {
     const { cache } = await on(await startRedis(["--maxmemory", "6mb", "--maxmemory-policy", "noeviction"]))
     const scope = fresh()

@@ -34,7 +34,9 @@ export interface ConnectionOptions {
   readonly timeoutMs?: number | undefined
 }
 
-const TIMEOUT_MS = 10_000
+/** The longest wait for an answer where nothing else is said. */
+export const TIMEOUT_MS = 10_000
+
 const CONNECT_TIMEOUT_MS = 5_000
 const RECONNECT_MIN_MS = 50
 const RECONNECT_MAX_MS = 2_000
@@ -45,7 +47,7 @@ export function scriptOf(text: string): Script {
 }
 
 /** A client with the settings that every connection here has. It does not connect by itself. */
-export function makeClient({ url }: ConnectionOptions, rest: RedisOptions = {}): Redis {
+export function makeClient({ url, timeoutMs }: ConnectionOptions, rest: RedisOptions = {}): Redis {
   const client = new Redis(url, {
     protocol: 2,
     lazyConnect: true,
@@ -54,7 +56,8 @@ export function makeClient({ url }: ConnectionOptions, rest: RedisOptions = {}):
     maxRetriesPerRequest: 0,
     enableAutoPipelining: true,
     connectTimeout: CONNECT_TIMEOUT_MS,
-    socketTimeout: 2 * TIMEOUT_MS,
+    // A connection that answers nothing for so long is as good as gone.
+    socketTimeout: 2 * (timeoutMs ?? TIMEOUT_MS),
     keepAlive: 10_000,
     retryStrategy: (attempt) => Math.min(RECONNECT_MIN_MS * 2 ** Math.min(attempt, 10), RECONNECT_MAX_MS),
     ...rest,

@@ -3,7 +3,7 @@ import type { CacheCapabilities, CacheStore, PubSub, RateLimiter } from "../../d
 import type { Clock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { RedisCacheStore } from "./cache-store.ts"
-import { Connection, makeClient } from "./connection.ts"
+import { Connection, makeClient, TIMEOUT_MS } from "./connection.ts"
 import { DEFAULT_PREFIX, Keys } from "./keys.ts"
 import { Listener } from "./listener.ts"
 import { REDIS_PUBSUB_LIMITS, RedisPubSub, type RedisPubSubLimits } from "./pubsub.ts"
@@ -34,8 +34,8 @@ export interface RedisEngine {
   readonly capabilities: CacheCapabilities
   /** Asks the server. Raises STORE_UNAVAILABLE or DEADLINE_EXCEEDED. */
   ping(scope: CallScope): Promise<void>
-  /** Calls that wait for an answer, and whether the connection is up. */
-  stats(): { readonly connected: boolean; readonly waiting: number }
+  /** Whether the connection for calls and the one for messages are up, and how many commands wait for an answer. */
+  stats(): { readonly connected: boolean; readonly listening: boolean; readonly waiting: number }
   /** Ends everything. */
   close(): Promise<void>
 }
@@ -47,7 +47,10 @@ export async function openRedis(options: RedisOptions): Promise<RedisEngine> {
   const connection = new Connection(options)
   const pubsub = new RedisPubSub({
     connection,
-    makeListener: (events) => new Listener(makeClient(options, { enableAutoPipelining: false }), events),
+    makeListener: (events) => {
+      const client = makeClient(options, { enableAutoPipelining: false })
+      return new Listener(client, events, options.timeoutMs ?? TIMEOUT_MS)
+    },
     keys,
     limits: options.pubsubLimits ?? REDIS_PUBSUB_LIMITS,
     wrapScript,
@@ -70,7 +73,11 @@ export async function openRedis(options: RedisOptions): Promise<RedisEngine> {
     ping: async (scope) => {
       await connection.send(scope, "read", "PING", [])
     },
-    stats: () => ({ connected: connection.isReady, waiting: connection.waiting }),
+    stats: () => ({
+      connected: connection.isReady,
+      listening: pubsub.isListening,
+      waiting: connection.waiting,
+    }),
     close: async () => {
       await Promise.all([cache.close(), pubsub.close(), rateLimiter.close()])
       connection.close()

@@ -20,10 +20,14 @@ export class Listener {
   /** The last change that is on its way; changes go one after the other. */
   #changes: Promise<unknown> = Promise.resolve()
   #pending = 0
+  readonly #pings: NodeJS.Timeout
   #wasLost = false
 
-  constructor(client: Redis, events: ListenerEvents) {
+  /** @param pingMs how often the server is asked whether it is still there: nobody else sends anything on this connection. */
+  constructor(client: Redis, events: ListenerEvents, pingMs: number) {
     this.#client = client
+    this.#pings = setInterval(() => void client.ping().catch(() => undefined), pingMs)
+    this.#pings.unref()
     client.on("messageBuffer", (channel: Buffer, payload: Buffer) =>
       events.message(channel.toString("utf8"), payload),
     )
@@ -89,8 +93,14 @@ export class Listener {
     }).catch(() => undefined)
   }
 
+  /** Whether messages come in now. */
+  get isReady(): boolean {
+    return this.#client.status === "ready"
+  }
+
   /** Ends the connection. */
   close(): void {
+    clearInterval(this.#pings)
     this.#client.disconnect()
   }
 

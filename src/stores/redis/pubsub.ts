@@ -68,6 +68,11 @@ export class RedisPubSub implements PubSub {
     await this.#listener.connect()
   }
 
+  /** Whether messages come in now. */
+  get isListening(): boolean {
+    return this.#listener.isReady
+  }
+
   async publish(
     scope: CallScope,
     topic: string,
