@@ -1,7 +1,9 @@
 /** Random sequences of operations on the server and in the daemon's own memory: the same answers, failures included. */
 import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
 import { describe, it } from "node:test"
 import fc from "fast-check"
+import { Redis } from "ioredis"
 import type { Operation, Outcome } from "../../src/domain/cache/operations.ts"
 import type { CacheStore } from "../../src/domain/cache/ports.ts"
 import { DomainError } from "../../src/domain/kernel/errors.ts"
@@ -9,7 +11,7 @@ import type { JsonValue } from "../../src/domain/kernel/json.ts"
 import { createInProcessEngines } from "../../src/stores/inprocess/index.ts"
 import { LuaScripts } from "../../src/stores/inprocess/lua-scripts.ts"
 import { op, scopeOf, space, text } from "../contract/cache-support.ts"
-import { freshTenant, redisSkip, testRedis } from "../engines/redis.ts"
+import { atEnd, freshTenant, redisSkip, redisUrl, testRedis } from "../engines/redis.ts"
 import { ManualClock } from "../support/manual-clock.ts"
 
 const INT64 = 9_223_372_036_854_775_807n
@@ -181,10 +183,31 @@ async function keysOf(store: CacheStore, scope: ReturnType<typeof scopeOf>): Pro
   return await Promise.all(pages)
 }
 
+/** The bytes that each namespace counts once it is cleared, when nothing else of it is on the server any more. */
+async function remains(
+  client: Redis,
+  store: CacheStore,
+  scope: ReturnType<typeof scopeOf>,
+  prefix: string,
+): Promise<readonly (string | null)[]> {
+  const { tenant } = scope
+  const bytes = ["sliding", "limited"].map(async (name) => {
+    await store.clearNamespace(scope, space(name))
+    const own = `${prefix}:{${tenant.length}:${tenant}:${name}}:`
+    const left = (await client.keys(`${own}*`)).filter((key) => key !== `${own}counters`)
+    assert.deepEqual(left, [])
+    return (await client.hget(`${own}counters`, "b")) ?? "0"
+  })
+  return await Promise.all(bytes)
+}
+
 describe("redis against the in-process engine", { skip: redisSkip }, () => {
   it("answers the same to every sequence of operations", async () => {
     const clock = new ManualClock()
-    const { cache: there } = await testRedis({ clock })
+    const prefix = `same-${randomUUID()}`
+    const { cache: there } = await testRedis({ clock, prefix })
+    const client = new Redis(await redisUrl())
+    atEnd(() => client.disconnect())
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 30 }), async (steps) => {
         const { store: here } = createInProcessEngines({ clock })
@@ -204,6 +227,7 @@ describe("redis against the in-process engine", { skip: redisSkip }, () => {
           }
           assert.deepEqual(await keysOf(there, scope), await keysOf(here, scope))
         }
+        assert.deepEqual(await remains(client, there, scope, prefix), ["0", "0"])
       }),
       { numRuns: Number(process.env.KEELPLANE_TEST_RUNS ?? 60) },
     )
