@@ -3,12 +3,17 @@ import { readFile } from "node:fs/promises"
 import type { Config } from "../config/schema.ts"
 import type { CacheStore, PubSub, RateLimiter } from "../domain/cache/ports.ts"
 import type { Clock } from "../domain/kernel/clock.ts"
+import type { CallScope } from "../domain/kernel/scope.ts"
 
 /** The three ports of the plane. */
 export interface CacheEngines {
   readonly store: CacheStore
   readonly pubsub: PubSub
   readonly limiter: RateLimiter
+  /** Resolves when the engine answers. */
+  ping(scope: CallScope): Promise<void>
+  /** What its keys weigh, where it is inside this process. */
+  usage?(): { readonly bytes: number; readonly entries: number }
   close(): Promise<void>
 }
 
@@ -30,14 +35,15 @@ export async function openCacheEngines(
     const close = async () => {
       await Promise.all([engines.store.close(), engines.pubsub.close(), engines.limiter.close()])
     }
-    return { ...engines, close }
+    return { ...engines, ping: async () => {}, usage: () => engines.store.usage(), close }
   }
   const { openRedis } = await import("../stores/redis/index.ts")
   const engine = await openRedis({ url: await cacheUrl(config), scripts }).catch((cause: unknown) => {
     const why = cause instanceof Error ? cause.message : String(cause)
     throw new Error(`stores.cache.url: ${config.stores.cache.url}: ${why}`, { cause })
   })
-  return { store: engine.cache, pubsub: engine.pubsub, limiter: engine.rateLimiter, close: engine.close }
+  const { pubsub, rateLimiter, ping, close } = engine
+  return { store: engine.cache, pubsub, limiter: rateLimiter, ping, close }
 }
 
 async function cacheUrl({ stores }: Config): Promise<string> {

@@ -105,6 +105,7 @@ async function start(
     loaded,
     kit,
     engines,
+    planes,
     guards,
     monitor,
     server: () => server,
@@ -121,7 +122,7 @@ async function start(
     reflection: config.listen.reflection,
     ops: { metrics: () => telemetry.metrics.expose(), readiness: () => monitor.notReady() },
   })
-  registerMetrics(telemetry.metrics, { server, engines, guards, monitor })
+  registerMetrics(telemetry.metrics, { server, engines, planes, guards, monitor })
   const addresses = await server.start()
   undo.add(() => server.stop())
   monitor.start(server.health, planes)

@@ -2,6 +2,7 @@ import type { Config } from "../config/schema.ts"
 import type { Clock } from "../domain/kernel/clock.ts"
 import type { Logger } from "../domain/kernel/logger.ts"
 import type { Operations } from "../domain/kernel/operations.ts"
+import type { CallScope } from "../domain/kernel/scope.ts"
 import type { Service } from "../rpc/handler.ts"
 import type { Pages } from "../services/paging.ts"
 import type { SqlEngine } from "../stores/postgres/index.ts"
@@ -22,8 +23,21 @@ export interface Kit {
   observe<P extends object>(store: string, name: string, port: P, operations: Operations<P>): P
 }
 
+/** An engine that only one plane uses, for AdminService and the metrics. */
+export interface PlaneEngine {
+  readonly name: string
+  readonly engine: string
+  readonly capabilities: Readonly<Record<string, string>>
+  /** Resolves when the engine answers. */
+  ping(scope: CallScope): Promise<void>
+  /** What it holds, where it is inside this process. */
+  usage?(): { readonly bytes: number; readonly entries: number }
+}
+
 /** A part of the daemon. */
 export interface Plane {
+  /** Its own engine; planes on the SQL stores have none. */
+  readonly engine?: PlaneEngine
   readonly services: readonly Service[]
   /** Stores without which its services cannot serve. */
   readonly needs: readonly SqlStoreName[]

@@ -4,6 +4,7 @@ import type { MetricRegistry } from "../telemetry/metrics.ts"
 import { LABEL, METRIC } from "../telemetry/names.ts"
 import type { OpenEngine } from "./engines.ts"
 import type { Guards } from "./guards.ts"
+import type { Plane } from "./kit.ts"
 import type { StoreMonitor } from "./monitor.ts"
 import type { SweepObserver } from "./sweepers.ts"
 
@@ -11,6 +12,7 @@ import type { SweepObserver } from "./sweepers.ts"
 export interface MetricSources {
   readonly server: RpcServer
   readonly engines: readonly OpenEngine[]
+  readonly planes: readonly Plane[]
   readonly guards: Guards
   readonly monitor: StoreMonitor
 }
@@ -20,7 +22,7 @@ const BREAKER_STATE_VALUE = { closed: 0, half_open: 1, open: 2 } as const
 /** Gauges that are read at each scrape. */
 export function registerMetrics(
   metrics: MetricRegistry,
-  { server, engines, guards, monitor }: MetricSources,
+  { server, engines, planes, guards, monitor }: MetricSources,
 ): void {
   const inFlight = metrics.gauge(METRIC.rpcInFlight, "Unary calls in flight.").with()
   const streams = metrics.gauge(METRIC.rpcStreams, "Open streams and long polls.").with()
@@ -32,7 +34,15 @@ export function registerMetrics(
   ])
   const pool = metrics.gauge(METRIC.poolConnections, "Connections to a store.", [LABEL.store, LABEL.state])
   const waiting = metrics.gauge(METRIC.poolWaiting, "Calls that wait for a connection.", [LABEL.store])
+  const bytes = metrics.gauge(METRIC.cacheBytes, "What the cache inside the daemon weighs.").with()
+  const entries = metrics.gauge(METRIC.cacheEntries, "Keys of the cache inside the daemon.").with()
   metrics.onCollect(() => {
+    for (const { engine } of planes) {
+      const usage = engine?.usage?.()
+      if (usage === undefined) continue
+      bytes.set(usage.bytes)
+      entries.set(usage.entries)
+    }
     const stats = server.stats()
     inFlight.set(stats.inFlight)
     streams.set(stats.streams)

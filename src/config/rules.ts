@@ -63,6 +63,14 @@ const limiting: Rule = ({ limits }) => [
   ),
 ]
 
+/** ControlService writes its audit records in the transactions of its changes; AuditService reads them in the events store. */
+const auditing: Rule = ({ stores }) =>
+  breakWhen(
+    stores.events.url.reveal() !== stores.control.url.reveal(),
+    ["stores", "events", "url"],
+    "must be the database of stores.control, where the audit records of ControlService are",
+  )
+
 const storing: Rule = ({ stores }) =>
   (["memory", "events", "control"] as const).flatMap((name) => {
     const { url, password_file, breaker } = stores[name]
@@ -137,6 +145,7 @@ const RULES: readonly Rule[] = [
   limiting,
   storing,
   cacheStoring,
+  auditing,
   caching,
   embedding,
 ]

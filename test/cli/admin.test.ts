@@ -43,7 +43,10 @@ test("GetStatus shows version, engines, migrations, breakers and services", asyn
   const status = await call("AdminService/GetStatus", {})
   assert.match(String(status.version), /^\d+\.\d+\.\d+$/)
   assert.ok(Date.parse(String(status.startTime)) <= Date.now())
-  const [engine] = status.engines as Record<string, unknown>[]
+  const [engine, cache] = status.engines as Record<string, unknown>[]
+  assert.equal(cache?.name, "cache")
+  assert.equal(cache?.engine, "inprocess")
+  assert.equal(cache?.serving, true)
   assert.equal(engine?.engine, "pglite")
   assert.equal(engine?.serving, true)
   assert.equal((engine?.migrations as { pendingCount?: number } | undefined)?.pendingCount ?? 0, 0)

@@ -121,6 +121,7 @@ test("each unsafe pair is refused", () => {
       },
     ],
     ["stores.memory.url", { KEELPLANE_STORES__MEMORY__URL: "mysql://h" }],
+    ["stores.events.url", { KEELPLANE_STORES__EVENTS__URL: "postgres://u@h/d" }],
     [
       "cache.namespaces.x.max_length",
       { KEELPLANE_CACHE__NAMESPACES: '{"x": {"kind": "value", "max_length": 3}}' },

@@ -112,6 +112,7 @@ test("SIGTERM lets calls in flight finish, tells streams to come back, and exits
     )
     assert.ok(["answered 0", "DRAINING"].includes(await claimed), await claimed)
     assert.equal(await exited, 0)
+    assert.match(daemon.output(), /"message":"stopped"/)
   } finally {
     channel.close()
     await daemon.stop()

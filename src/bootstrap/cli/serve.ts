@@ -26,6 +26,7 @@ export async function serve(loaded: LoadedConfig): Promise<number> {
   logger.info({ signal: why }, "draining")
   const forced = stop.next().then(() => EXIT.forced)
   const code = await Promise.race([daemon.drain().then(() => EXIT.ok), forced])
+  logger.info({ code }, code === EXIT.ok ? "stopped" : "stopped by a second signal, without waiting")
   // Timers of libraries may linger; what had to be finished is finished.
   process.exit(code)
 }

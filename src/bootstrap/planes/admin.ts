@@ -2,12 +2,13 @@ import type { LoadedConfig } from "../../config/load.ts"
 import { listSettings } from "../../config/show.ts"
 import type { EngineView, MigrationView } from "../../domain/admin/model.ts"
 import type { DaemonControl } from "../../domain/admin/ports.ts"
+import { PLATFORM_TENANT, systemScope } from "../../domain/kernel/scope.ts"
 import type { HealthRegistry } from "../../rpc/builtin/health-registry.ts"
 import type { RpcServer } from "../../rpc/server-options.ts"
 import { createAdminService } from "../../services/admin-service.ts"
 import type { OpenEngine } from "../engines.ts"
 import type { Guards } from "../guards.ts"
-import type { Kit, Plane } from "../kit.ts"
+import type { Kit, Plane, PlaneEngine } from "../kit.ts"
 import type { StoreMonitor } from "../monitor.ts"
 import { version } from "../version.ts"
 
@@ -16,6 +17,7 @@ export interface AdminSources {
   readonly loaded: LoadedConfig
   readonly kit: Kit
   readonly engines: readonly OpenEngine[]
+  readonly planes: readonly Plane[]
   readonly guards: Guards
   readonly monitor: StoreMonitor
   /** The server, once it is made. */
@@ -33,12 +35,17 @@ export function adminPlane(sources: AdminSources): Plane {
   }
 }
 
-function daemonControl({ loaded, engines, guards, monitor, server, drain }: AdminSources): DaemonControl {
+function daemonControl(sources: AdminSources): DaemonControl {
+  const { loaded, engines, planes, guards, monitor, server, drain } = sources
   let draining = false
   return {
     status: async () => {
       const { health } = server()
-      const views = await Promise.all(engines.map((engine) => engineView(engine, monitor)))
+      const own = planes.flatMap(({ engine }) => (engine === undefined ? [] : [engine]))
+      const views = await Promise.all([
+        ...engines.map((engine) => engineView(engine, monitor)),
+        ...own.map(planeEngineView),
+      ])
       return {
         version: version(),
         startMs: Math.round(performance.timeOrigin),
@@ -60,6 +67,20 @@ function daemonControl({ loaded, engines, guards, monitor, server, drain }: Admi
       drain()
     },
   }
+}
+
+/** How long an engine may take to answer before it counts as away, in milliseconds. */
+const PING_TIMEOUT_MS = 2_000
+
+async function planeEngineView({ name, engine, capabilities, ping }: PlaneEngine): Promise<EngineView> {
+  const started = performance.now()
+  const scope = systemScope(PLATFORM_TENANT, AbortSignal.timeout(PING_TIMEOUT_MS))
+  const serving = await ping({ ...scope, deadlineMs: Date.now() + PING_TIMEOUT_MS }).then(
+    () => true,
+    () => false,
+  )
+  const latencyMs = serving ? performance.now() - started : undefined
+  return { name, engine, serving, latencyMs, capabilities, migrations: undefined, pool: undefined }
 }
 
 async function engineView({ name, sql }: OpenEngine, monitor: StoreMonitor): Promise<EngineView> {

@@ -23,7 +23,17 @@ export async function cachePlane(kit: Kit): Promise<Plane> {
   const pubsub = kit.observe("cache", "topics", engines.pubsub, PUB_SUB_OPERATIONS)
   const limiter = kit.observe("cache", "limits", engines.limiter, RATE_LIMITER_OPERATIONS)
   const namespaces = new Namespaces(policies(kit.config))
+  const { engine, ...capabilities } = engines.store.capabilities
   return {
+    engine: {
+      name: "cache",
+      engine,
+      capabilities: Object.fromEntries(
+        Object.entries(capabilities).map(([key, value]) => [key, String(value)]),
+      ),
+      ping: engines.ping,
+      ...(engines.usage === undefined ? {} : { usage: engines.usage }),
+    },
     services: [
       createCacheService({ store, pubsub, namespaces, pages: kit.pages }),
       createRateLimitService({ limiter }),

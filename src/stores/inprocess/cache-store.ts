@@ -56,6 +56,15 @@ export class InProcessCacheStore implements CacheStore {
     }
   }
 
+  /** What all tenants' keys weigh together, and how many there are; expired ones count until they are swept. */
+  usage(): { readonly bytes: number; readonly entries: number } {
+    let entries = 0
+    for (const tenant of this.#core.tenants.values()) {
+      for (const space of tenant.spaces.values()) entries += space.entries.size
+    }
+    return { bytes: this.#core.bytes, entries }
+  }
+
   get(scope: CallScope, namespace: Namespace, key: string): CacheEntry | undefined {
     const nowMs = this.#gate.enter(scope)
     return get(this.#core.space(scope.tenant, namespace), key, nowMs)

@@ -21,7 +21,7 @@ export interface InProcessOptions {
 
 /** The three ports of the cache plane. */
 export interface InProcessEngines {
-  readonly store: CacheStore
+  readonly store: CacheStore & Pick<InProcessCacheStore, "usage">
   readonly pubsub: PubSub
   readonly limiter: RateLimiter
 }
