@@ -183,6 +183,10 @@ async function keysOf(store: CacheStore, scope: ReturnType<typeof scopeOf>): Pro
   return await Promise.all(pages)
 }
 
+function bothOf(here: CacheStore, there: CacheStore, work: (store: CacheStore) => unknown) {
+  return Promise.all([here, there].map((store) => outcomeOf(() => work(store))))
+}
+
 /** The bytes that each namespace counts once it is cleared, when nothing else of it is on the server any more. */
 async function remains(
   client: Redis,
@@ -213,8 +217,7 @@ describe("redis against the in-process engine", { skip: redisSkip }, () => {
         const { store: here } = createInProcessEngines({ clock })
         const scope = scopeOf(freshTenant())
         for (const each of steps) {
-          const both = (work: (store: CacheStore) => unknown) =>
-            Promise.all([here, there].map((store) => outcomeOf(() => work(store))))
+          const both = (work: (store: CacheStore) => unknown) => bothOf(here, there, work)
           if (each.do === "wait") clock.advance(each.ms)
           else if (each.do === "sweep") await both((store) => store.sweep(scope, 50))
           else if (each.do === "invalidate")
@@ -226,6 +229,11 @@ describe("redis against the in-process engine", { skip: redisSkip }, () => {
             assert.deepEqual(actual, expected)
           }
           assert.deepEqual(await keysOf(there, scope), await keysOf(here, scope))
+          const [expected, actual] = await bothOf(here, there, async (store) => {
+            const entries = await store.batchGet(scope, space("limited"), ["a", "b", "a", "c"])
+            return entries.map((entry) => entry && [entry.content, entry.expireTimeMs, entry.tags])
+          })
+          assert.deepEqual(actual, expected)
         }
         assert.deepEqual(await remains(client, there, scope, prefix), ["0", "0"])
       }),

@@ -20,6 +20,7 @@ import { finite } from "./encode-operation.ts"
 import { isCompileError } from "./errors.ts"
 import { type Keys, recordKey } from "./keys.ts"
 import { INVALIDATE_TAGS_SCRIPT, OPERATIONS_SCRIPT, registeredScript } from "./lua/index.ts"
+import { READ_VALUES_SCRIPT } from "./lua/read-values.ts"
 import { hex, infoOf, RECORD_KEPT_MS, SpaceCalls } from "./space-calls.ts"
 import { Spaces } from "./spaces.ts"
 import { Sweeper } from "./sweeper.ts"
@@ -55,7 +56,8 @@ export class RedisCacheStore implements CacheStore {
 
   constructor({ connection, keys, scripts, wrapScript }: RedisCacheOptions) {
     const script = (text: string) => scriptOf(wrapScript(text))
-    this.#calls = new SpaceCalls(connection, keys, script(OPERATIONS_SCRIPT), MAX_KEY_BYTES)
+    const store = { operations: script(OPERATIONS_SCRIPT), readValues: script(READ_VALUES_SCRIPT) }
+    this.#calls = new SpaceCalls(connection, keys, store, MAX_KEY_BYTES)
     this.#spaces = new Spaces(connection, keys)
     this.#sweeper = new Sweeper(this.#calls, this.#spaces)
     this.#tagScript = script(INVALIDATE_TAGS_SCRIPT)
@@ -65,7 +67,8 @@ export class RedisCacheStore implements CacheStore {
   }
 
   async get(scope: CallScope, namespace: Namespace, key: string): Promise<CacheEntry | undefined> {
-    return await this.read<GetOperation>(scope, { kind: "get", namespace, key })
+    const [outcome] = await this.#calls.values(scope, namespace, [key])
+    return resultOf<GetOperation>(outcome)
   }
 
   async batchGet(
@@ -73,12 +76,7 @@ export class RedisCacheStore implements CacheStore {
     namespace: Namespace,
     keys: readonly string[],
   ): Promise<readonly (CacheEntry | undefined)[]> {
-    const operations = keys.map((key): GetOperation => ({ kind: "get", namespace, key }))
-    const outcomes = await this.#calls.operations(scope, operations, {
-      effect: "read",
-      repeatable: undefined,
-      atomic: false,
-    })
+    const outcomes = await this.#calls.values(scope, namespace, keys)
     return outcomes.map((outcome) => resultOf<GetOperation>(outcome))
   }
 

@@ -131,11 +131,14 @@ export class Connection {
     if (!this.isReady) throw storeUnavailable()
     this.#waiting++
     let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(this.#late(scope, effect)), Math.min(leftMs, this.#timeoutMs))
+    const timeout = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(late(effect, leftMs <= this.#timeoutMs)),
+        Math.min(leftMs, this.#timeoutMs),
+      )
     })
     try {
-      return await Promise.race([this.#send(command, args), late])
+      return await Promise.race([this.#send(command, args), timeout])
     } catch (error) {
       if (replyWord(error) === "NOSCRIPT") throw error
       throw toDomainError(error, effect)
@@ -178,13 +181,12 @@ export class Connection {
     if (method === undefined) throw new RangeError(`the driver has no command ${command}`)
     return method.apply(this.#client, [...args])
   }
+}
 
-  #late(scope: CallScope, effect: Effect): DomainError {
-    if (effect === "write") return outcomeUnknown()
-    if (this.clock.now() >= scope.deadlineMs)
-      return deadlineExceeded("the deadline passed before the cache answered")
-    return storeUnavailable()
-  }
+/** What a missing answer means: at the call's deadline, or because the server does not answer at all. */
+function late(effect: Effect, atDeadline: boolean): DomainError {
+  if (effect === "write") return outcomeUnknown()
+  return atDeadline ? deadlineExceeded("the deadline passed before the cache answered") : storeUnavailable()
 }
 
 /** A list that a script must have answered. */

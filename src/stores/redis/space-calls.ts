@@ -1,6 +1,6 @@
 /** Calls of the store's scripts on one tenant's namespace. */
 import type { CacheKind, Namespace } from "../../domain/cache/model.ts"
-import type { Operation, Outcome } from "../../domain/cache/operations.ts"
+import type { GetOperation, Operation, Outcome } from "../../domain/cache/operations.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import {
   type Answer,
@@ -64,13 +64,20 @@ export class SpaceCalls {
   readonly connection: Connection
   readonly keys: Keys
   readonly #operations: Script
+  readonly #readValues: Script
   readonly #maxKeyBytes: number
   #closed = false
 
-  constructor(connection: Connection, keys: Keys, operations: Script, maxKeyBytes: number) {
+  constructor(
+    connection: Connection,
+    keys: Keys,
+    scripts: { readonly operations: Script; readonly readValues: Script },
+    maxKeyBytes: number,
+  ) {
     this.connection = connection
     this.keys = keys
-    this.#operations = operations
+    this.#operations = scripts.operations
+    this.#readValues = scripts.readValues
     this.#maxKeyBytes = maxKeyBytes
   }
 
@@ -149,6 +156,28 @@ export class SpaceCalls {
     return operations.map((operation, index) => decodeOutcome(answer[index + 1], operation))
   }
 
+  /** Reads values, each with its own end. */
+  async values(
+    scope: CallScope,
+    namespace: Namespace,
+    keys: readonly string[],
+  ): Promise<readonly Outcome<GetOperation>[]> {
+    this.enter()
+    const operations = keys.map((key): GetOperation => ({ kind: "get", namespace, key }))
+    if (changesByReading(namespace)) {
+      return await this.operations(scope, operations, {
+        effect: "read",
+        repeatable: undefined,
+        atomic: false,
+      })
+    }
+    const base = this.keys.space(scope.tenant, namespace)
+    const names = [`${base}entries`, `${base}tags`]
+    const args = [this.connection.scriptTime(), ...keys]
+    const answer = await this.connection.run(scope, "read", this.#readValues, names, args)
+    return operations.map((operation, index) => decodeOutcome(answer[index + 1], operation))
+  }
+
   /** Does a chore on different keys; answers what the script says about each. */
   async chores(
     scope: CallScope,
@@ -166,6 +195,11 @@ export class SpaceCalls {
     })
     return answer.slice(1).map((each) => asList(each).slice(1))
   }
+}
+
+/** Whether a read moves a key in the order of use or restarts its life. */
+function changesByReading({ capacityEntries, capacityBytes, refreshOnRead }: Namespace): boolean {
+  return refreshOnRead || Number.isFinite(capacityEntries) || Number.isFinite(capacityBytes)
 }
 
 /** What {@link Chore} info says about a live key. */
