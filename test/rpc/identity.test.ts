@@ -138,7 +138,11 @@ describe("the token file", () => {
     assert.equal(await knows(tokens, "new-token-0123456789-0123456789-01"), true)
     rmSync(path)
     now += 5000
-    assert.equal(await knows(tokens, "new-token-0123456789-0123456789-01"), true, "a file that vanished locks nobody out")
+    assert.equal(
+      await knows(tokens, "new-token-0123456789-0123456789-01"),
+      true,
+      "a file that vanished locks nobody out",
+    )
   })
 
   it("is refused where it is missing, empty or holds a short token", () => {
@@ -152,7 +156,10 @@ describe("the token file", () => {
   it("can stand beside other authenticators", async () => {
     writeFileSync(path, "file-token-0123456789-0123456789-0")
     const both = firstOf([make(), authenticator])
-    assert.equal((await both.authenticate({ bearer: "file-token-0123456789-0123456789-0", peer: "" }))?.id, "token")
+    assert.equal(
+      (await both.authenticate({ bearer: "file-token-0123456789-0123456789-0", peer: "" }))?.id,
+      "token",
+    )
     assert.equal((await both.authenticate({ bearer: "reader", peer: "" }))?.id, "key:reader")
     assert.equal(await both.authenticate({ bearer: "nobody", peer: "" }), undefined)
   })
