@@ -9,7 +9,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf"
 import { createValidator } from "@bufbuild/protovalidate"
-import { limitExceeded } from "../domain/kernel/errors.ts"
+import { DomainError } from "../domain/kernel/errors.ts"
 import { rpc as rpcOption } from "../gen/keelplane/v1/options_pb.ts"
 import { type Acceptor, createAcceptor } from "./acceptor.ts"
 import type { ActiveCalls } from "./active-calls.ts"
@@ -116,8 +116,7 @@ function compileMethod(
     path: `/${info.name}`,
     encode(response) {
       const bytes = toBinary(output, toMessage(output, response))
-      if (bytes.byteLength > maxMessageBytes)
-        throw limitExceeded("response bytes", bytes.byteLength, maxMessageBytes)
+      if (bytes.byteLength > maxMessageBytes) throw tooLarge(bytes.byteLength, maxMessageBytes)
       return bytes
     },
     run: (call) => runner.run(call),
@@ -128,4 +127,12 @@ function compileMethod(
 export function toMessage(desc: DescMessage, response: object): Message {
   if ((response as { $typeName?: unknown }).$typeName === desc.typeName) return response as Message
   return create(desc, response as MessageInitShape<DescMessage>)
+}
+
+function tooLarge(value: number, maximum: number): DomainError {
+  return new DomainError(
+    "RESPONSE_TOO_LARGE",
+    `the answer has ${value} bytes, at most ${maximum} fit into a message; ask for a smaller page_size, k, limit or view`,
+    { metadata: { value: String(value), maximum: String(maximum) } },
+  )
 }

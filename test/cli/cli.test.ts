@@ -69,7 +69,8 @@ test("config check says everything that is wrong, config show hides secrets", as
   assert.equal(wrong.code, 78)
   assert.match(wrong.stderr, /limits\.depth[\s\S]*listen\.data/)
   assert.equal((await run(["config", "check"])).stdout, "the configuration is accepted\n")
-  const env = { KEELPLANE_STORES__EVENTS__URL: "postgres://u:hunter2@h/d" }
+  const url = "postgres://u:hunter2@h/d"
+  const env = { KEELPLANE_STORES__EVENTS__URL: url, KEELPLANE_STORES__CONTROL__URL: url }
   const shown = await run(["config", "show", "--set", "limits.depth=32"], { env })
   assert.match(shown.stdout, /limits\.depth: --set/)
   assert.match(shown.stdout, /depth: 32/)
