@@ -246,6 +246,29 @@ describe("event and session services", { timeout: 120_000 }, () => {
     await fails(all(events.readStream({ stream: "s" })), Code.NotFound, "NOT_FOUND")
   })
 
+  it("reads back everything it takes, however much JSON grows on the wire", async () => {
+    const events = createClient(EventService, transport)
+    const zeros = (count: number) => ({ z: Array.from({ length: count }, () => 0) })
+    const json = (count: number) => ({ type: "t", data: { case: "json" as const, value: zeros(count) } })
+    const stream = "weighed-1"
+    for (const event of [
+      json(340_000),
+      { type: "t", metadata: zeros(100_000) },
+      { type: "t", statePatch: zeros(100_000) },
+    ]) {
+      await fails(events.appendEvents({ stream, events: [event] }), Code.InvalidArgument, "LIMIT_EXCEEDED")
+    }
+    for (let n = 0; n < 5; n++) await events.appendEvents({ stream, events: [json(95_000)] })
+    const small = { type: "t", metadata: zeros(900) }
+    await events.appendEvents({ stream, events: Array.from({ length: 100 }, () => small) })
+    const revisions = (parts: readonly { events: readonly { revision: bigint }[] }[]) =>
+      parts.flatMap((part) => part.events.map(({ revision }) => revision))
+    assert.equal(revisions(await all(events.readStream({ stream }))).length, 105)
+    const backwards = events.readStream({ stream, direction: ReadDirection.BACKWARDS })
+    assert.equal(revisions(await all(backwards)).length, 105)
+    assert.equal(revisions(await all(events.readFeed({ category: "weighed" }))).length, 105)
+  })
+
   it("leads a session from beginning to end", async () => {
     const sessions = createClient(SessionService, transport)
     const { session } = await sessions.createSession({

@@ -2,6 +2,7 @@
 import { v7 as uuidv7 } from "uuid"
 import { invalidField, limitExceeded } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
+import { structBytes } from "../kernel/json-size.ts"
 import { checkEventText, encodeJson } from "./event-json.ts"
 import {
   type Append,
@@ -32,7 +33,7 @@ export interface NewEvent {
   readonly traceParent: string
 }
 
-/** What an event takes besides its own texts. */
+/** What an event takes besides its texts and documents: id, revision, times, tags and lengths. */
 const EVENT_OVERHEAD_BYTES = 128
 
 /** Throws INVALID_FIELD where a stream's name cannot be one. */
@@ -49,7 +50,7 @@ export function appendBatch(stream: string, expected: ExpectedRevision, events: 
   checkStreamName(stream)
   if (events.length === 0) throw invalidField("events", "must have at least one event")
   if (events.length > MAX_APPEND_EVENTS) throw limitExceeded("events", events.length, MAX_APPEND_EVENTS)
-  const drafts = events.map((event, at) => draftOf(event, `events[${at}]`))
+  const drafts = events.map((event, at) => draftOf(event, stream, `events[${at}]`))
   const bytes = drafts.reduce((sum, { size }) => sum + size, 0)
   if (bytes > MAX_APPEND_BYTES) throw limitExceeded("events", bytes, MAX_APPEND_BYTES)
   const seen = new Set<string>()
@@ -60,7 +61,7 @@ export function appendBatch(stream: string, expected: ExpectedRevision, events: 
   return { stream, expected, events: drafts }
 }
 
-function draftOf(event: NewEvent, path: string): EventDraft {
+function draftOf(event: NewEvent, stream: string, path: string): EventDraft {
   const { type, correlationId, causationId, traceParent, occurredMs } = event
   const contentType = contentTypeOf(event)
   const texts = { type, content_type: contentType, correlation_id: correlationId, causation_id: causationId }
@@ -71,10 +72,13 @@ function draftOf(event: NewEvent, path: string): EventDraft {
   const statePatch = optionalJson(event.statePatch, `${path}.state_patch`)
   const size =
     EVENT_OVERHEAD_BYTES +
-    (data?.kind === "binary" ? data.bytes.byteLength : bytesOf(data?.text)) +
-    bytesOf(metadata) +
-    bytesOf(statePatch) +
-    Object.values(texts).reduce((sum, text) => sum + text.length, traceParent.length)
+    (data?.kind === "binary" ? data.bytes.byteLength : 0) +
+    (event.data?.kind === "json"
+      ? documentBytes(event.data.value, data?.kind === "json" ? data.text : undefined)
+      : 0) +
+    documentBytes(event.metadata, metadata) +
+    documentBytes(event.statePatch, statePatch) +
+    [stream, traceParent, ...Object.values(texts)].reduce((sum, text) => sum + Buffer.byteLength(text), 0)
   return {
     eventId: event.eventId === "" ? uuidv7() : event.eventId.toLowerCase(),
     idGiven: event.eventId !== "",
@@ -106,6 +110,8 @@ function optionalJson(document: JsonObject | undefined, field: string): string |
   return document === undefined ? undefined : encodeJson(document, field, MAX_APPEND_BYTES)
 }
 
-function bytesOf(text: string | undefined): number {
-  return text === undefined ? 0 : Buffer.byteLength(text)
+/** Neither form is always the larger: control characters grow as JSON, short numbers as protobuf. */
+function documentBytes(document: JsonObject | undefined, text: string | undefined): number {
+  if (document === undefined || text === undefined) return 0
+  return Math.max(Buffer.byteLength(text), structBytes(document))
 }

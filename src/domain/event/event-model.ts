@@ -2,7 +2,7 @@
 
 /** Most events in one append. */
 export const MAX_APPEND_EVENTS = 100
-/** Most bytes in one append, over all events. */
+/** Most bytes in one append, over all events: the larger of JSON and protobuf. */
 export const MAX_APPEND_BYTES = 1_048_576
 /** Largest state of a stream, as JSON. */
 export const MAX_STATE_BYTES = 4_194_304
@@ -45,7 +45,7 @@ export interface EventDraft extends EventContent {
   readonly idGiven: boolean
   /** Milliseconds since the epoch; undefined: when it is recorded. */
   readonly occurredMs?: number | undefined
-  /** Bytes, roughly. */
+  /** Bytes as JSON or as a protobuf message, whichever are more; never less than what the event takes in an answer. */
   readonly size: number
 }
 

@@ -291,7 +291,8 @@ export type AppendEventsRequest = Message<"keelplane.v1.AppendEventsRequest"> & 
   } | { case: undefined; value?: undefined };
 
   /**
-   * 1 to 100 events, together at most 1 MiB, with no event id twice.
+   * 1 to 100 events, together at most 1 MiB, with no event id twice. JSON counts as text or as it is encoded in protobuf,
+   * whichever is more: a short number in an array takes 11 bytes.
    *
    * @generated from field: repeated keelplane.v1.NewEvent events = 6;
    */
