@@ -109,6 +109,35 @@ export function jobContract(make: () => Promise<JobHarness>): void {
       assert.equal((await store.claim(scope, claimOf({ queues: ["a", "b"], max: 9 }))).length, 1)
     })
 
+    it("claims no more than one answer can carry, and leaves the others their attempts", async () => {
+      // On the wire, the list is more than five times as large as its text.
+      const payloads: JobPayload[] = [
+        { kind: "binary", bytes: new Uint8Array(1_048_576), contentType: "text/plain" },
+        { kind: "json", value: { zeros: Array.from({ length: 90_000 }, () => 0) } },
+      ]
+      for (const payload of payloads) {
+        scope = fresh()
+        await store.enqueue(
+          scope,
+          Array.from({ length: 6 }, () => newJob({ payload })),
+        )
+        const order = (await store.list(scope, ALL, { size: 6 })).items.map(({ id }) => id).reverse()
+        const seen: string[] = []
+        while (seen.length < 6) {
+          const claimed = await store.claim(scope, claimOf({ queues: ["p", "q"], max: 100 }))
+          assert.ok(claimed.length > 0 && claimed.length <= 3, `${claimed.length} at once`)
+          seen.push(...claimed.map(({ job }) => job.id))
+          for (const { job } of claimed) assert.equal(job.attempts, 1)
+        }
+        assert.deepEqual(seen, order)
+      }
+      scope = fresh()
+      await add(store, scope, {
+        payload: { kind: "binary", bytes: new Uint8Array(4_000_000), contentType: "a" },
+      })
+      assert.equal((await store.claim(scope, claimOf({ max: 2 }))).length, 1)
+    })
+
     it("gives each of 500 jobs to exactly one of 20 concurrent claimers", async () => {
       scope = fresh()
       await store.enqueue(

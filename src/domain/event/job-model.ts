@@ -59,6 +59,9 @@ export interface JobAttempt {
   readonly error?: JobFailure | undefined
 }
 
+/** About the most bytes that one answer with several jobs has on the wire; one job is always answered. */
+export const MAX_JOBS_BYTES = 3_145_728
+
 /** Most ended attempts that a job remembers. */
 export const JOB_HISTORY_MAX = 20
 

@@ -1,9 +1,9 @@
 /** Handing out due jobs. */
-import type { ClaimedJob } from "../../domain/event/job-model.ts"
+import { type ClaimedJob, MAX_JOBS_BYTES } from "../../domain/event/job-model.ts"
 import type { JobClaim } from "../../domain/event/job-ports.ts"
 import type { TenantId } from "../../domain/kernel/scope.ts"
 import type { Statement } from "./database.ts"
-import { JOB_COLUMNS, type JobRow, jobOf } from "./job-rows.ts"
+import { JOB_BYTES, JOB_COLUMNS, type JobRow, jobOf } from "./job-rows.ts"
 
 /** What {@link claimStatement} answers. */
 export interface ClaimRow extends JobRow {
@@ -21,7 +21,15 @@ export function claimStatement(tenant: TenantId, claim: JobClaim, now: Date | nu
   return {
     name: one ? "job_claim" : "job_claim_any",
     text: one ? CLAIM_ONE : CLAIM_ANY,
-    values: [tenant, now, one ? queue : claim.queues, claim.max, claim.workerId, claim.leaseMs ?? null],
+    values: [
+      tenant,
+      now,
+      one ? queue : claim.queues,
+      claim.max,
+      claim.workerId,
+      claim.leaseMs ?? null,
+      MAX_JOBS_BYTES,
+    ],
   }
 }
 
@@ -29,17 +37,21 @@ const NOW = "date_trunc('milliseconds', coalesce($2::timestamptz, statement_time
 
 // Each queue is walked along the index jobs_claim, which has this very order; one `any` over all queues would sort
 // every job that is due.
-const due = (queue: string) => `select d.id, d.priority, d.available_at from jobs d
-  where d.tenant = $1 and d.queue = ${queue} and d.available_at <= ${NOW} and d.attempts_left > 0 and not d.cancel_requested
-  order by d.priority desc, d.available_at, d.id limit $4 for update skip locked`
+const due = (queue: string) => `select j.id, j.priority, j.available_at, ${JOB_BYTES} as bytes from jobs j
+  where j.tenant = $1 and j.queue = ${queue} and j.available_at <= ${NOW} and j.attempts_left > 0 and not j.cancel_requested
+  order by j.priority desc, j.available_at, j.id limit $4 for update skip locked`
 
-const claimOf = (jobs: string) => `with due as (${jobs})
+// A job beyond what one answer can carry stays due, with all its attempts.
+const claimOf = (jobs: string) => `with due as (${jobs}),
+  fitting as (select d.id, d.available_at from (
+    select d.*, sum(d.bytes) over claimed as total, row_number() over claimed as place from due d
+      window claimed as (order by d.priority desc, d.available_at, d.id)) d where d.place = 1 or d.total <= $7)
   update jobs j set status = 'running', worker = $5, attempts = j.attempts + 1, attempts_left = j.attempts_left - 1,
     held_ms = coalesce($6::bigint, j.lease_ms), lease_token = gen_random_uuid()::text,
     available_at = ${NOW} + coalesce($6::bigint, j.lease_ms) * interval '1 ms', started_at = ${NOW},
     progress = null, revision = j.revision + 1,
     history = case when j.status = 'running' then job_history(j.history, ${LOST_ATTEMPT}) else j.history end
-  from due where j.tenant = $1 and j.id = due.id
+  from fitting due where j.tenant = $1 and j.id = due.id
   returning ${JOB_COLUMNS}, j.lease_token, due.available_at as due_at`
 
 /** The history entry of a running job `j` whose lease has elapsed. */

@@ -50,13 +50,15 @@ async function insert(
   const { rows } = await tx.query<JobRow>({
     name: "job_insert",
     text: `insert into jobs as j (tenant, id, queue, status, priority, available_at, max_attempts, attempts_left,
-        dedupe_key, backoff, lease_ms, payload_kind, payload, payload_type, created_at)
+        dedupe_key, backoff, lease_ms, payload_kind, payload, payload_type, payload_size,
+        created_at)
       select $1, n.id, n.queue, 'queued', n.priority, coalesce(n.run_at, t.now + n.delay_ms * interval '1 ms'),
-        n.max_attempts, n.max_attempts, n.dedupe_key, n.backoff, n.lease_ms, n.payload_kind, n.payload, n.payload_type, t.now
+        n.max_attempts, n.max_attempts, n.dedupe_key, n.backoff, n.lease_ms, n.payload_kind, n.payload, n.payload_type,
+        n.payload_size, t.now
       from unnest($3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::float8[], $8::int[], $9::text[], $10::jsonb[],
-        $11::bigint[], $12::text[], $13::bytea[], $14::text[])
+        $11::bigint[], $12::text[], $13::bytea[], $14::text[], $15::int[])
         as n(id, queue, priority, run_at, delay_ms, max_attempts, dedupe_key, backoff, lease_ms, payload_kind, payload,
-          payload_type),
+          payload_type, payload_size),
         (select date_trunc('milliseconds', coalesce($2::timestamptz, statement_timestamp())) as now) t
       order by n.id
       on conflict (tenant, queue, dedupe_key) where dedupe_key is not null and status in ('queued', 'running') do nothing
@@ -76,6 +78,7 @@ async function insert(
       column(({ payload }) => payload.kind),
       column(({ payload }) => payload.bytes),
       column(({ payload }) => payload.type),
+      column(({ payload }) => payload.size),
     ],
   })
   return new Map(rows.map((row) => [row.id, jobOf(row)]))

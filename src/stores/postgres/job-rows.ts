@@ -9,6 +9,7 @@ import type {
   JobStatus,
 } from "../../domain/event/job-model.ts"
 import type { JsonObject } from "../../domain/kernel/json.ts"
+import { structBytes } from "../../domain/kernel/json-size.ts"
 
 /** A row of {@link JOB_COLUMNS} or {@link JOB_COLUMNS_BASIC}. */
 export interface JobRow {
@@ -65,6 +66,16 @@ export const JOB_COLUMNS = `${COMMON}, j.payload_kind, j.payload, j.payload_type
 export const JOB_COLUMNS_BASIC = `${COMMON}, null as payload_kind, null::bytea as payload, null as payload_type,
   null as result_kind, null::bytea as result, null as result_type, null::json as history`
 
+// JSON text grows less than sixfold on the wire, and none of these is larger than its cap, whatever its text.
+const onWire = (json: string, cap: string) => `coalesce(least(octet_length(${json}) * 6, ${cap}), 0)`
+
+/** Bytes on the wire of a job from the table aliased `j`, at most: of everything in {@link JOB_COLUMNS_BASIC}. */
+export const JOB_BYTES_BASIC = `(2048 + ${onWire("j.error", "32768")} + ${onWire("j.progress", "32768")})`
+
+/** The same of everything in {@link JOB_COLUMNS}. */
+export const JOB_BYTES = `(${JOB_BYTES_BASIC} + j.payload_size + j.result_size
+  + ${onWire("array_to_json(j.history)::text", "cardinality(j.history) * 32768")})`
+
 /** The job in a row. */
 export function jobOf(row: JobRow): Job {
   const { initial, maximum, multiplier } = row.backoff
@@ -114,13 +125,19 @@ export interface PayloadColumns {
   readonly kind: string | null
   readonly bytes: Uint8Array | null
   readonly type: string | null
+  /** Bytes on the wire. */
+  readonly size: number
 }
 
 /** The columns of a payload. */
 export function payloadColumns(payload: JobPayload | undefined): PayloadColumns {
-  if (payload === undefined) return { kind: null, bytes: null, type: null }
-  if (payload.kind === "binary") return { kind: "binary", bytes: payload.bytes, type: payload.contentType }
-  return { kind: "json", bytes: Buffer.from(JSON.stringify(payload.value)), type: null }
+  if (payload === undefined) return { kind: null, bytes: null, type: null, size: 0 }
+  if (payload.kind === "binary") {
+    const { bytes, contentType } = payload
+    return { kind: "binary", bytes, type: contentType, size: bytes.length + contentType.length }
+  }
+  const bytes = Buffer.from(JSON.stringify(payload.value))
+  return { kind: "json", bytes, type: null, size: structBytes(payload.value) }
 }
 
 function payloadOf(kind: string | null, bytes: Buffer | null, type: string | null): JobPayload | undefined {

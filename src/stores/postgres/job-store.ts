@@ -11,7 +11,14 @@ import { isUniqueViolation } from "./errors.ts"
 import { type FilterColumns, filterSql } from "./filter-sql.ts"
 import { type ClaimRow, claimedJobs, claimStatement, LOST_ATTEMPT } from "./job-claim.ts"
 import { enqueueJobs } from "./job-enqueue.ts"
-import { JOB_COLUMNS, JOB_COLUMNS_BASIC, type JobRow, jobOf, payloadColumns } from "./job-rows.ts"
+import {
+  JOB_COLUMNS,
+  JOB_COLUMNS_BASIC,
+  type JobRow,
+  jobOf,
+  type PayloadColumns,
+  payloadColumns,
+} from "./job-rows.ts"
 
 /** How {@link createPostgresJobStore} works. */
 export interface PostgresJobStoreOptions {
@@ -148,7 +155,7 @@ class PostgresJobStore implements JobStore {
       const result = payloadColumns(outcome.result)
       return this.#end(tx, held, "succeeded", {
         attempt: attemptJson(held, "succeeded"),
-        result: [result.kind, result.bytes, result.type],
+        result,
         cost: outcome.cost,
       })
     })
@@ -287,7 +294,7 @@ class PostgresJobStore implements JobStore {
     changes: Changes,
     times: { availableAt: Date | null; endedAt: Date | null; expiresAt: Date | null },
   ): Promise<Job> {
-    const [resultKind, result, resultType] = changes.result ?? [null, null, null]
+    const result = changes.result ?? payloadColumns(undefined)
     const { rows } = await tx.query<JobRow>({
       name: "job_leave",
       text: `update jobs j set status = $3, available_at = $4, ended_at = $5, expires_at = $6, worker = null,
@@ -295,7 +302,7 @@ class PostgresJobStore implements JobStore {
           history = case when $7::text is null then j.history else job_history(j.history, $7::json) end,
           error = coalesce($8, j.error), error_code = coalesce($9, j.error_code),
           cost_amount = coalesce($10, j.cost_amount), cost_currency = coalesce($11, j.cost_currency),
-          result_kind = $12, result = $13, result_type = $14
+          result_kind = $12, result = $13, result_type = $14, result_size = $15
         where j.tenant = $1 and j.id = $2 returning ${JOB_COLUMNS}`,
       values: [
         tx.scope.tenant,
@@ -309,9 +316,10 @@ class PostgresJobStore implements JobStore {
         changes.error?.code ?? null,
         changes.cost?.amount ?? null,
         changes.cost?.currency ?? null,
-        resultKind,
-        result,
-        resultType,
+        result.kind,
+        result.bytes,
+        result.type,
+        result.size,
       ],
     })
     return jobOf(first(rows))
@@ -326,7 +334,7 @@ interface Changes {
   readonly attempt?: string
   readonly error?: JobFailure
   readonly cost?: { readonly amount: string; readonly currency: string } | undefined
-  readonly result?: readonly [string | null, Uint8Array | null, string | null]
+  readonly result?: PayloadColumns
 }
 
 function attemptJson(row: LockedRow, outcome: string, error?: JobFailure): string {

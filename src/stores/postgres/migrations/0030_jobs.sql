@@ -24,9 +24,12 @@ create table jobs (
   payload_kind    text,
   payload         bytea,
   payload_type    text,
+  -- Bytes on the wire, which are not those of the text.
+  payload_size    integer     not null default 0,
   result_kind     text,
   result          bytea,
   result_type     text,
+  result_size     integer     not null default 0,
   progress        text,
   -- The last failure as JSON: {"message", "code", "details"}. Kept as text for the same reason.
   error           text,
