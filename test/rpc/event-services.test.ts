@@ -269,6 +269,29 @@ describe("event and session services", { timeout: 120_000 }, () => {
     assert.equal(revisions(await all(events.readFeed({ category: "weighed" }))).length, 105)
   })
 
+  it("answers every state that fits into an answer and says which do not", async () => {
+    const events = createClient(EventService, transport)
+    const zeros = (count: number) => Array.from({ length: count }, () => 0)
+    const stream = "states-1"
+    const patch = (key: string) =>
+      events.appendEvents({ stream, events: [{ type: "t", statePatch: { [key]: zeros(94_000) } }] })
+    for (const key of ["a", "b", "c"]) await patch(key)
+    const { state } = await events.getStreamState({ stream })
+    assert.deepEqual(Object.keys(state ?? {}), ["a", "b", "c"])
+    await events.saveSnapshot({ stream })
+    assert.deepEqual((await events.getSnapshot({ stream })).snapshot?.state, state)
+    await patch("d")
+    const refused = await fails(events.getStreamState({ stream }), Code.InvalidArgument, "LIMIT_EXCEEDED")
+    assert.equal(refused.metadata.limit, "state")
+    const save = (count: number) =>
+      events.saveSnapshot({ stream, projection: "p", state: { z: zeros(count) } })
+    await fails(save(290_000), Code.InvalidArgument, "LIMIT_EXCEEDED")
+    const { snapshot } = await save(285_000)
+    assert.deepEqual((await events.getSnapshot({ stream, projection: "p" })).snapshot, snapshot)
+    await events.appendEvents({ stream, events: [{ type: "t", statePatch: { b: null } }] })
+    assert.deepEqual(Object.keys((await events.getStreamState({ stream })).state ?? {}), ["a", "c", "d"])
+  })
+
   it("leads a session from beginning to end", async () => {
     const sessions = createClient(SessionService, transport)
     const { session } = await sessions.createSession({

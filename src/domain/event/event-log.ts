@@ -4,11 +4,11 @@ import type { JsonObject } from "../kernel/json.ts"
 import { type Logger, silentLogger } from "../kernel/logger.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import { encodeJson } from "./event-json.ts"
-import { type Append, type Appended, MAX_STATE_BYTES, type Snapshot, type StreamInfo } from "./event-model.ts"
+import type { Append, Appended, Snapshot, StreamInfo } from "./event-model.ts"
 import { type EventSignalOptions, EventSignals } from "./event-signals.ts"
 import type { EventStore } from "./event-store.ts"
 import { type FollowFrame, type Following, followEvents } from "./follow-events.ts"
-import { type StatePoint, type StreamState, StreamStates } from "./stream-state.ts"
+import { checkStateSize, type StatePoint, type StreamState, StreamStates } from "./stream-state.ts"
 
 /** How {@link EventLog} works. */
 export interface EventLogOptions extends EventSignalOptions {
@@ -62,8 +62,8 @@ export class EventLog {
 
   /**
    * Keeps a state: with a projection the caller's, without one the folded one. `revision` 0 is the last event's. Throws
-   * INVALID_FIELD where a state is given without a projection or the other way round, and what {@link EventStore.saveSnapshot}
-   * and {@link StreamStates.at} throw.
+   * INVALID_FIELD where a state is given without a projection or the other way round, LIMIT_EXCEEDED where it is larger than
+   * MAX_STATE_BYTES, and what {@link EventStore.saveSnapshot} and {@link StreamStates.at} throw.
    */
   async saveSnapshot(
     scope: CallScope,
@@ -77,7 +77,9 @@ export class EventLog {
     const revision = wanted.revision > 0n ? wanted.revision : undefined
     if (projection !== "") {
       if (state === undefined) throw invalidField("state", "is required with a projection")
-      const text = encodeJson(state, "state", MAX_STATE_BYTES)
+      // Its JSON may be larger than its message where it is full of escapes; the request had room for it.
+      const text = encodeJson(state, "state", Number.MAX_SAFE_INTEGER)
+      checkStateSize(state)
       return this.store.saveSnapshot(scope, { stream, projection, revision, state: text })
     }
     const point: StatePoint = revision === undefined ? { kind: "head" } : { kind: "revision", revision }

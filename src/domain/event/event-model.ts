@@ -4,8 +4,8 @@
 export const MAX_APPEND_EVENTS = 100
 /** Most bytes in one append, over all events: the larger of JSON and protobuf. */
 export const MAX_APPEND_BYTES = 1_048_576
-/** Largest state of a stream, as JSON. */
-export const MAX_STATE_BYTES = 4_194_304
+/** Largest state of a stream or a projection, as a protobuf message: it has to fit into an answer. */
+export const MAX_STATE_BYTES = 3_145_728
 /** Longest stream name in UTF-8 bytes. */
 export const MAX_STREAM_NAME_BYTES = 256
 

@@ -1,6 +1,7 @@
 /** A stream's state at a revision or a time: the fold of its events' patches from the nearest snapshot. */
 import { DomainError, limitExceeded } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
+import { structBytes } from "../kernel/json-size.ts"
 import type { Logger } from "../kernel/logger.ts"
 import { type CallScope, systemScope } from "../kernel/scope.ts"
 import { streamDeleted } from "./decide-append.ts"
@@ -27,6 +28,8 @@ const PAGE = 500
 /** How often a fold is begun again because the stream was truncated meanwhile. */
 const ATTEMPTS = 5
 const MAX_SNAPSHOTS_UNDER_WAY = 4
+/** How many times its JSON a document can be on the wire: `0,` has 2 bytes and becomes 11. */
+const MAX_WIRE_GROWTH = 6
 
 /** Folds states, and keeps a snapshot in the background where a fold was long. */
 export class StreamStates {
@@ -44,7 +47,7 @@ export class StreamStates {
 
   /**
    * The state. Throws NOT_FOUND, STREAM_DELETED, FAILED_PRECONDITION where the point is past the last event or before the last
-   * truncation, LIMIT_EXCEEDED where the state is larger than 4 MiB.
+   * truncation, LIMIT_EXCEEDED where the state is larger than {@link MAX_STATE_BYTES}.
    */
   async at(scope: CallScope, stream: string, point: StatePoint): Promise<StreamState> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -102,8 +105,8 @@ export class StreamStates {
       folded += page.patches.length
       after = page.next
     }
-    // What was merged is an upper bound of what is left.
-    if (bytes > MAX_STATE_BYTES) requireSize(state)
+    // What was merged is an upper bound of what is left, in JSON; encoded it may be several times as much.
+    if (bytes * MAX_WIRE_GROWTH > MAX_STATE_BYTES) checkStateSize(state)
     if (folded >= this.#snapshotEvery)
       this.#keep(scope, { stream, projection: "", revision, state: JSON.stringify(state) })
     return { state, revision, snapshotRevision }
@@ -126,8 +129,9 @@ export class StreamStates {
   }
 }
 
-function requireSize(state: JsonObject): void {
-  const bytes = Buffer.byteLength(JSON.stringify(state))
+/** Throws LIMIT_EXCEEDED where a state is too large for an answer. */
+export function checkStateSize(state: JsonObject): void {
+  const bytes = structBytes(state)
   if (bytes > MAX_STATE_BYTES) throw limitExceeded("state", bytes, MAX_STATE_BYTES)
 }
 

@@ -791,7 +791,8 @@ export const GetStreamStateRequestSchema: GenMessage<GetStreamStateRequest> = /*
  */
 export type GetStreamStateResponse = Message<"keelplane.v1.GetStreamStateResponse"> & {
   /**
-   * The folded state; an empty object where no event patched it. At most 4 MiB as JSON.
+   * The folded state; an empty object where no event patched it. At most 3 MiB encoded as protobuf, where a short
+   * number in an array takes 11 bytes; a larger state is INVALID_ARGUMENT (LIMIT_EXCEEDED).
    *
    * @generated from field: google.protobuf.Struct state = 1;
    */
@@ -903,7 +904,7 @@ export type SaveSnapshotRequest = Message<"keelplane.v1.SaveSnapshotRequest"> & 
   revision: bigint;
 
   /**
-   * The state of the projection, at most 4 MiB as JSON. Required with a projection and refused without one.
+   * The state of the projection, at most 3 MiB encoded as protobuf. Required with a projection and refused without one.
    *
    * @generated from field: google.protobuf.Struct state = 4;
    */
