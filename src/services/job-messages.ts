@@ -10,6 +10,7 @@ import {
 import type {
   ClaimedJob,
   JobStatus as DomainStatus,
+  EnqueuedJob,
   Job,
   JobAttempt,
   JobBackoff,
@@ -20,6 +21,7 @@ import type {
 } from "../domain/event/job-model.ts"
 import { invalidField, limitExceeded } from "../domain/kernel/errors.ts"
 import type { JsonObject } from "../domain/kernel/json.ts"
+import { structBytes } from "../domain/kernel/json-size.ts"
 import {
   type ClaimedJobSchema,
   JobAttemptOutcome,
@@ -120,9 +122,9 @@ export function payloadOf(
   return { kind: "json", value: kind.value }
 }
 
-/** Throws LIMIT_EXCEEDED when `value` is larger as JSON than `maximum` bytes. */
+/** Throws LIMIT_EXCEEDED when `value` is larger than `maximum` bytes, as JSON or on the wire. */
 export function requireJsonSize(value: JsonObject, path: string, maximum: number): void {
-  const bytes = Buffer.byteLength(JSON.stringify(value))
+  const bytes = Math.max(Buffer.byteLength(JSON.stringify(value)), structBytes(value))
   if (bytes > maximum) throw limitExceeded(path, bytes, maximum)
 }
 
@@ -169,6 +171,16 @@ export function jobMessage(job: Job): MessageInitShape<typeof JobSchema> {
     expireTime: time(job.expireMs),
     revision: job.revision,
   }
+}
+
+/** A job as the answer to a change of it: without what callers have sent, which may not fit once more. */
+export function changedMessage(job: Job): MessageInitShape<typeof JobSchema> {
+  return jobMessage({ ...job, payload: undefined, result: undefined })
+}
+
+/** A job as the answer to enqueueing, small enough for 500 in one answer: without what its attempts have left. */
+export function enqueuedMessage({ job, deduplicated }: EnqueuedJob) {
+  return { job: changedMessage({ ...job, progress: undefined, error: undefined, history: [] }), deduplicated }
 }
 
 /** A claimed job as its worker sees it. */

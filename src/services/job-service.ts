@@ -7,8 +7,10 @@ import { parseFilter } from "../domain/kernel/filter/index.ts"
 import { JobService as JobServiceDescriptor, JobView } from "../gen/keelplane/v1/job_service_pb.ts"
 import { type Service, service } from "../rpc/handler.ts"
 import {
+  changedMessage,
   claimedMessage,
   costOf,
+  enqueuedMessage,
   failureOf,
   jobMessage,
   newJobOf,
@@ -34,16 +36,14 @@ export function createJobService({ jobs, pages }: JobServiceDeps): Service {
     enqueueJob: async (req, ctx) => {
       const wanted = req.job === undefined ? [] : [newJobOf(req.job, "job")]
       const [enqueued] = await jobs.enqueue(ctx, wanted)
-      return enqueued === undefined
-        ? {}
-        : { job: jobMessage(enqueued.job), deduplicated: enqueued.deduplicated }
+      return enqueued === undefined ? {} : enqueuedMessage(enqueued)
     },
     enqueueJobs: async (req, ctx) => {
       const enqueued = await jobs.enqueue(
         ctx,
         req.jobs.map((job, i) => newJobOf(job, `jobs[${i}]`)),
       )
-      return { jobs: enqueued.map(({ job, deduplicated }) => ({ job: jobMessage(job), deduplicated })) }
+      return { jobs: enqueued.map(enqueuedMessage) }
     },
     getJob: async (req, ctx) => {
       const job = await jobs.store.get(ctx, req.jobId)
@@ -81,7 +81,7 @@ export function createJobService({ jobs, pages }: JobServiceDeps): Service {
     },
     completeJob: async (req, ctx) => {
       const outcome = { result: payloadOf(req.result, "result"), cost: costOf(req.cost) }
-      return { job: jobMessage(await jobs.complete(ctx, leaseOf(req), outcome)) }
+      return { job: changedMessage(await jobs.complete(ctx, leaseOf(req), outcome)) }
     },
     failJob: async (req, ctx) => {
       const job = await jobs.fail(ctx, leaseOf(req), {
@@ -91,10 +91,10 @@ export function createJobService({ jobs, pages }: JobServiceDeps): Service {
         retryDelayMs: wholeMs(req.retryDelay),
         cost: costOf(req.cost),
       })
-      return { job: jobMessage(job) }
+      return { job: changedMessage(job) }
     },
-    cancelJob: async (req, ctx) => ({ job: jobMessage(await jobs.cancel(ctx, req.jobId)) }),
-    retryJob: async (req, ctx) => ({ job: jobMessage(await jobs.retry(ctx, req.jobId)) }),
+    cancelJob: async (req, ctx) => ({ job: changedMessage(await jobs.cancel(ctx, req.jobId)) }),
+    retryJob: async (req, ctx) => ({ job: changedMessage(await jobs.retry(ctx, req.jobId)) }),
     async *watchJob(req, ctx) {
       for await (const job of jobs.watch(ctx, req.jobId, req.afterRevision)) yield { job: jobMessage(job) }
     },

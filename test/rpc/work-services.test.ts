@@ -113,6 +113,25 @@ describe("job, audit and lock services", { timeout: 120_000 }, () => {
     await fails(jobs.listJobs({ queue: "mail", pageToken }), Code.InvalidArgument, "INVALID_PAGE_TOKEN")
   })
 
+  it("answers changes without the bulk, which the largest batch would not fit", async () => {
+    const jobs = createClient(JobService, transport)
+    const binary = { kind: { case: "binary" as const, value: new Uint8Array(1_000_000) } }
+    const job = { queue: "bulk", payload: binary, dedupeKey: "" }
+    const added = await jobs.enqueueJobs({ jobs: [job, job, job, { ...job, dedupeKey: "one" }] })
+    assert.equal(added.jobs.length, 4)
+    const again = await jobs.enqueueJob({ job: { ...job, dedupeKey: "one" } })
+    assert.equal(again.deduplicated, true)
+    for (const { job: answered } of [...added.jobs, again]) assert.equal(answered?.payload, undefined)
+    const [claimed] = (await jobs.claimJobs({ workerId: "w", queues: ["bulk"] })).jobs
+    assert.equal(claimed?.job?.payload?.kind.case, "binary")
+    const lease = { jobId: claimed?.job?.jobId ?? "", leaseToken: claimed?.leaseToken ?? "" }
+    const done = (await jobs.completeJob({ ...lease, result: binary })).job
+    assert.deepEqual([done?.payload, done?.result], [undefined, undefined])
+    const read = (await jobs.getJob(lease)).job
+    assert.equal(read?.result?.kind.case, "binary")
+    assert.equal(read?.payload?.kind.case, "binary")
+  })
+
   it("refuses bad job requests by field", async () => {
     const jobs = createClient(JobService, transport)
     const bad = [
@@ -142,6 +161,17 @@ describe("job, audit and lock services", { timeout: 120_000 }, () => {
       Code.InvalidArgument,
       "LIMIT_EXCEEDED",
     )
+    const zeros = { kind: { case: "data" as const, value: { a: Array.from({ length: 300_000 }, () => 0) } } }
+    const many = { a: Array.from({ length: 2_000 }, () => 0) }
+    const lease = { jobId: "j", leaseToken: "t" }
+    for (const call of [
+      jobs.enqueueJob({ job: { queue: "q", payload: zeros } }),
+      jobs.completeJob({ ...lease, result: zeros }),
+      jobs.heartbeatJob({ ...lease, progress: many }),
+      jobs.failJob({ ...lease, error: { message: "m", details: many } }),
+    ]) {
+      await fails(call, Code.InvalidArgument, "LIMIT_EXCEEDED")
+    }
     await fails(jobs.listJobs({ filter: "queue ==" }), Code.InvalidArgument, "INVALID_FILTER")
     await fails(jobs.getJob({ jobId: "nobody" }), Code.NotFound, "NOT_FOUND")
     await fails(drain(jobs.watchJob({ jobId: "nobody" })), Code.NotFound, "NOT_FOUND")

@@ -29,7 +29,7 @@ export type JobPayload = Message<"keelplane.v1.JobPayload"> & {
    */
   kind: {
     /**
-     * Structured data, at most 1 MiB as JSON.
+     * Structured data, at most 1 MiB as JSON and at most 1 MiB as an encoded Struct, in which a number takes 9 bytes or more.
      *
      * @generated from field: google.protobuf.Struct data = 1;
      */
@@ -117,7 +117,7 @@ export type JobError = Message<"keelplane.v1.JobError"> & {
   code: string;
 
   /**
-   * Anything more, at most 16 KiB as JSON.
+   * Anything more, at most 16 KiB as JSON and as an encoded Struct.
    *
    * @generated from field: google.protobuf.Struct details = 3;
    */
@@ -250,7 +250,7 @@ export type Job = Message<"keelplane.v1.Job"> & {
   priority: number;
 
   /**
-   * The input. Absent from ListJobs answers unless view is FULL.
+   * The input. Only in the answers of GetJob, WatchJob, ClaimJobs and ListJobs with view FULL.
    *
    * @generated from field: keelplane.v1.JobPayload payload = 5;
    */
@@ -320,21 +320,21 @@ export type Job = Message<"keelplane.v1.Job"> & {
   cancelRequested: boolean;
 
   /**
-   * Last progress that a heartbeat told.
+   * Last progress that a heartbeat told. Absent from the answers of EnqueueJob and EnqueueJobs.
    *
    * @generated from field: google.protobuf.Struct progress = 15;
    */
   progress?: JsonObject | undefined;
 
   /**
-   * What CompleteJob gave. Absent from ListJobs answers unless view is FULL.
+   * What CompleteJob gave. Only in the answers of GetJob, WatchJob and ListJobs with view FULL.
    *
    * @generated from field: keelplane.v1.JobPayload result = 16;
    */
   result?: JobPayload | undefined;
 
   /**
-   * The last failure.
+   * The last failure. Absent from the answers of EnqueueJob and EnqueueJobs.
    *
    * @generated from field: keelplane.v1.JobError error = 17;
    */
@@ -348,7 +348,8 @@ export type Job = Message<"keelplane.v1.Job"> & {
   cost?: JobCost | undefined;
 
   /**
-   * Ended attempts, oldest first; the last 20 are kept. Absent from ListJobs answers unless view is FULL.
+   * Ended attempts, oldest first; the last 20 are kept. Absent from the answers of EnqueueJob and EnqueueJobs, and of
+   * ListJobs unless view is FULL.
    *
    * @generated from field: repeated keelplane.v1.JobAttempt history = 19;
    */
@@ -883,7 +884,7 @@ export type HeartbeatJobRequest = Message<"keelplane.v1.HeartbeatJobRequest"> & 
   lease?: Duration | undefined;
 
   /**
-   * Replaces the job's progress; at most 16 KiB as JSON. Absent: unchanged.
+   * Replaces the job's progress; at most 16 KiB as JSON and as an encoded Struct. Absent: unchanged.
    *
    * @generated from field: google.protobuf.Struct progress = 4;
    */
@@ -1449,8 +1450,9 @@ export const JobService: GenService<{
   /**
    * Takes due jobs under a lease: highest priority first, then the earliest run_time, then the job id. A job has one holder
    * at a time. With `wait`, an empty queue keeps the call open until a job is due; the answer is empty when none came.
-   * Each claim counts as an attempt. A claim on several queues passes over jobs that another claim is just looking at, so it
-   * may answer fewer than are due; the next claim or a `wait` finds them.
+   * Each claim counts as an attempt. One answer carries about 3 MiB of jobs, always at least one; the others stay due, with
+   * all their attempts. A claim passes over jobs that another claim is just looking at, so it may answer fewer than are due;
+   * the next claim or a `wait` finds them.
    *
    * @generated from rpc keelplane.v1.JobService.ClaimJobs
    */
