@@ -63,7 +63,18 @@ export function fromFile(file: string, required: boolean): SourceResult {
       })),
     }
   }
-  const value: unknown = document.toJS()
+  let value: unknown
+  try {
+    value = document.toJS()
+  } catch {
+    // Aliases that expand into too much are the one thing that parses and yet has no value.
+    return {
+      settings: [],
+      violations: [
+        { key: "", source: file, message: "is not usable YAML: its aliases expand into too much" },
+      ],
+    }
+  }
   if (value === null || value === undefined) return { settings: [], violations: [] }
   return { settings: [{ path: [], value, source: file }], violations: [] }
 }

@@ -145,6 +145,15 @@ describe("the token file", () => {
     )
   })
 
+  it("revokes all tokens when it is emptied, and says so", async () => {
+    writeFileSync(path, "only-token-0123456789-0123456789-0\n")
+    const tokens = make()
+    assert.equal(await knows(tokens, "only-token-0123456789-0123456789-0"), true)
+    writeFileSync(path, "\n")
+    now += 5000
+    assert.equal(await knows(tokens, "only-token-0123456789-0123456789-0"), false)
+  })
+
   it("is refused where it is missing, empty or holds a short token", () => {
     assert.throws(make)
     for (const content of ["", "# nothing\n", "short\n"]) {

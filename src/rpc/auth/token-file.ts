@@ -23,7 +23,8 @@ export interface TokenFileOptions {
 
 /**
  * Accepts every token in the file, so that an old and a new one are valid together during a rotation. Throws where the file
- * cannot be read or has a token shorter than 32 characters; later failures keep the last good tokens and are logged.
+ * cannot be read, is empty or has a token shorter than 32 characters. Later on a file that cannot be read or has a short token
+ * leaves the last good tokens valid, for it may be half-written; one that was emptied revokes them all. Both are logged, once.
  */
 export function tokenFileAuthenticator(options: TokenFileOptions): Authenticator {
   return new TokenFile(options)
@@ -36,6 +37,8 @@ class TokenFile implements Authenticator {
   #hashes: readonly Buffer[]
   #version: string
   #checkedAt: number
+  /** What was last found wrong; logged once, not at every look. */
+  #fault: string | undefined
 
   constructor(options: TokenFileOptions) {
     this.#options = options
@@ -48,6 +51,7 @@ class TokenFile implements Authenticator {
     }
     this.#version = version(options.path)
     this.#hashes = readTokens(options.path)
+    if (this.#hashes.length === 0) throw new Error(`the token file ${options.path} has no token`)
     this.#checkedAt = this.#now()
   }
 
@@ -72,10 +76,24 @@ class TokenFile implements Authenticator {
       if (current === this.#version) return
       this.#hashes = readTokens(path)
       this.#version = current
-      logger.info({ path, tokens: this.#hashes.length }, "token file read again")
+      this.#fault = undefined
+      const tokens = this.#hashes.length
+      if (tokens > 0) logger.info({ path, tokens }, "token file read again")
+      else logger.warn({ path, tokens }, "the token file is empty: no token is valid any more")
     } catch (err) {
-      logger.warn({ path, err }, "token file cannot be read; the last tokens stay valid")
+      const reason =
+        err instanceof ShortToken ? err.message : ((err as NodeJS.ErrnoException).code ?? "unknown")
+      if (this.#fault === reason) return
+      this.#fault = reason
+      logger.warn({ path, reason }, "the token file is not usable; the last tokens stay valid")
     }
+  }
+}
+
+/** A token that could be guessed, or a line that is half-written. */
+class ShortToken extends Error {
+  constructor(path: string) {
+    super(`the token file ${path} has a token shorter than ${MIN_TOKEN_CHARS} characters`)
   }
 }
 
@@ -89,10 +107,7 @@ function readTokens(path: string): readonly Buffer[] {
     .split("\n")
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"))
-  if (tokens.length === 0) throw new Error(`the token file ${path} has no token`)
-  if (tokens.some((token) => token.length < MIN_TOKEN_CHARS)) {
-    throw new Error(`the token file ${path} has a token shorter than ${MIN_TOKEN_CHARS} characters`)
-  }
+  if (tokens.some((token) => token.length < MIN_TOKEN_CHARS)) throw new ShortToken(path)
   return tokens.map(sha256)
 }
 

@@ -3478,7 +3478,8 @@ export type CacheServicePipelineResponse = Message<"keelplane.v1.CacheServicePip
   correlationId: bigint;
 
   /**
-   * The answer; a failed operation is an error here and does not end the pipeline.
+   * The answer; an operation that the engine refuses is an error here and does not end the pipeline. One that breaks a field
+   * rule (an empty key, say) ends it with INVALID_ARGUMENT: what was answered until then has been done, nothing after it.
    *
    * @generated from field: keelplane.v1.CacheOperationResult result = 2;
    */
