@@ -354,6 +354,44 @@ function folding(get: Get<EventHarness>, fresh: Get<CallScope>): void {
     await rejects(log.truncate(scope, "s", 4n), "STREAM_DELETED")
   })
 
+  it("hides snapshots with the events that they stand for, at once, and gives back their space", async () => {
+    const { store } = get()
+    const scope = fresh()
+    const log = new EventLog(store)
+    const save = (revision: bigint, projection = "p") =>
+      log.saveSnapshot(scope, { stream: "s", projection, revision }, projection === "" ? undefined : {})
+    const find = async (at?: bigint, projection = "p") =>
+      (await store.findSnapshot(scope, "s", projection, at))?.revision
+    await append(store, scope, "s", events(5, { statePatch: { own: true } }))
+    for (const revision of [1n, 2n, 3n]) await save(revision)
+    await save(1n, "q")
+    await log.truncate(scope, "s", 3n)
+    const check = async () => {
+      assert.equal(await find(), 3n)
+      assert.equal(await find(2n), 2n)
+      assert.equal(await find(1n), undefined)
+      assert.equal(await find(undefined, "q"), undefined)
+      assert.equal(await find(undefined, ""), 2n)
+      await rejects(save(1n), "FAILED_PRECONDITION")
+      await rejects(save(1n, ""), "FAILED_PRECONDITION")
+    }
+    await check()
+    while ((await store.sweep(systemScope(), 100)) > 0);
+    await check()
+    await log.truncate(scope, "s", 6n)
+    assert.equal(await find(), undefined)
+    await save(5n)
+    while ((await store.sweep(systemScope(), 100)) > 0);
+    await store.deleteStream(scope, "s", undefined)
+    await rejects(find(), "STREAM_DELETED")
+    await rejects(find(undefined, ""), "STREAM_DELETED")
+    await rejects(log.states.at(scope, "s", { kind: "head" }), "STREAM_DELETED")
+    assert.equal(await store.sweep(systemScope(), 100), 1)
+    assert.equal(await store.sweep(systemScope(), 100), 0)
+    await rejects(find(), "STREAM_DELETED")
+    assert.equal(await store.findSnapshot(scope, "absent", "p", undefined), undefined)
+  })
+
   it("keeps callers' projections apart and finds the newest at or before a revision", async () => {
     const { store } = get()
     const scope = fresh()

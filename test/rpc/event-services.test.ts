@@ -220,6 +220,8 @@ describe("event and session services", { timeout: 120_000 }, () => {
     const again = events.appendEvents({ stream: "z-1", events: [{ type: "t" }] })
     await fails(again, Code.FailedPrecondition, "STREAM_DELETED")
     await fails(all(events.readStream({ stream: "z-1" })), Code.FailedPrecondition, "STREAM_DELETED")
+    const kept = events.getSnapshot({ stream: "z-1", projection: "mine" })
+    await fails(kept, Code.FailedPrecondition, "STREAM_DELETED")
   })
 
   it("refuses bad appends with the field at fault", async () => {

@@ -165,7 +165,9 @@ export interface EventStore {
     readonly next: bigint | undefined
   }>
 
-  /** The newest snapshot of a projection at or before a revision. */
+  /**
+   * The newest snapshot of a projection at or before a revision; none from before `first - 1`. Rejects with STREAM_DELETED.
+   */
   findSnapshot(
     scope: CallScope,
     stream: string,
@@ -175,8 +177,8 @@ export interface EventStore {
 
   /**
    * Keeps a state; the one of the same stream, projection and revision is replaced. Honours scope.idempotency. Rejects with
-   * NOT_FOUND where the stream has never had an event, STREAM_DELETED, FAILED_PRECONDITION where the revision is past the head,
-   * OVERLOADED where a state turns out to be needed and there is none.
+   * NOT_FOUND where the stream has never had an event, STREAM_DELETED, FAILED_PRECONDITION where the revision is past the head
+   * or before `first - 1`, OVERLOADED where a state turns out to be needed and there is none.
    */
   saveSnapshot(scope: CallScope, draft: SnapshotDraft): Promise<Snapshot>
 

@@ -1,4 +1,5 @@
 /** What a stream's state is folded from. */
+import { streamDeleted } from "../../domain/event/decide-append.ts"
 import type { Snapshot } from "../../domain/event/event-model.ts"
 import { type EventStore, MAX_READ_BYTES, type StatePatch } from "../../domain/event/event-store.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
@@ -45,15 +46,28 @@ export async function findSnapshot(
   projection: string,
   atOrBefore: bigint | undefined,
 ): Promise<Snapshot | undefined> {
-  const { rows } = await database.query<SnapshotRow>(scope, {
+  const { rows } = await database.query<FoundRow>(scope, {
     name: "event_snapshot",
-    text: `select ${SNAPSHOT_COLUMNS} from snapshots
-      where tenant = $1 and stream = $2 and projection = $3 and ($4::bigint is null or revision <= $4)
-      order by revision desc limit 1`,
+    text: `select s.deleted_at is not null as deleted, p.* from streams s left join lateral (
+        select ${SNAPSHOT_COLUMNS} from snapshots
+        where tenant = $1 and stream = $2 and projection = $3 and ($4::bigint is null or revision <= $4)
+          and revision >= s.first_revision - 1
+        order by revision desc limit 1) p on true
+      where s.tenant = $1 and s.stream = $2`,
     values: [scope.tenant, stream, projection, atOrBefore ?? null],
   })
   const [row] = rows
-  return row === undefined ? undefined : snapshotOf(row)
+  if (row === undefined) return undefined
+  const { deleted, ...snapshot } = row
+  if (deleted) throw streamDeleted(stream)
+  return isSnapshot(snapshot) ? snapshotOf(snapshot) : undefined
+}
+
+/** The stream, with or without a snapshot. */
+type FoundRow = { readonly deleted: boolean } & (SnapshotRow | { readonly revision: null })
+
+function isSnapshot(row: SnapshotRow | { readonly revision: null }): row is SnapshotRow {
+  return row.revision !== null
 }
 
 /** Keeps a snapshot and answers its row. */

@@ -116,7 +116,8 @@ export function saveSnapshot(
     if (info.deletedMs !== undefined) throw streamDeleted(stream)
     const revision = draft.revision ?? info.head
     if (revision > info.head) throw pastHead("revision", revision, info)
-    if (state === undefined) throw revision < info.first - 1n ? beforeFirst(info) : changedMeanwhile(info)
+    if (revision < info.first - 1n) throw beforeFirst(info)
+    if (state === undefined) throw changedMeanwhile(info)
     const { rows } = await tx.query<SnapshotRow>(
       snapshotStatement(scope.tenant, { stream, projection, revision, state }, now),
     )
@@ -168,7 +169,9 @@ export function deleteStream(
     }
     await tx.query({
       name: "event_delete",
-      text: "update streams set deleted_at = $3, first_revision = head + 1 where tenant = $1 and stream = $2",
+      // The sweeper has to come by once more for the snapshots, also where no event is left.
+      text: `update streams set deleted_at = $3, first_revision = head + 1, swept_before = least(swept_before, head)
+        where tenant = $1 and stream = $2`,
       values: [scope.tenant, stream, new Date(now)],
     })
     return { ...info, first: info.head + 1n, deletedMs: now }

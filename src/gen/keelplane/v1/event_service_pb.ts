@@ -897,7 +897,8 @@ export type SaveSnapshotRequest = Message<"keelplane.v1.SaveSnapshotRequest"> & 
   projection: string;
 
   /**
-   * Revision of the last event that the state includes. 0: the stream's last event. Not past the last event.
+   * Revision of the last event that the state includes. 0: the stream's last event. Past the last event, or before
+   * the last one that is truncated: FAILED_PRECONDITION.
    *
    * @generated from field: uint64 revision = 3;
    */
@@ -1408,7 +1409,8 @@ export const EventService: GenService<{
     output: typeof SaveSnapshotResponseSchema;
   },
   /**
-   * Reads the newest snapshot at or before a revision. NOT_FOUND where there is none.
+   * Reads the newest snapshot at or before a revision. NOT_FOUND where there is none, also where it is from before the last
+   * truncation; FAILED_PRECONDITION (STREAM_DELETED) where the stream is deleted.
    *
    * @generated from rpc keelplane.v1.EventService.GetSnapshot
    */
@@ -1428,8 +1430,9 @@ export const EventService: GenService<{
     output: typeof ListStreamsResponseSchema;
   },
   /**
-   * Hides the events before a revision, for good. The stream's state just before it is kept as a snapshot, so that states
-   * from there on stay right. Going back has no effect: the answer tells what holds.
+   * Hides the events before a revision, for good, and the snapshots older than the last of those events, also those of
+   * projections. The stream's state just before the revision is kept as a snapshot, so that states from there on stay right.
+   * Going back has no effect: the answer tells what holds.
    *
    * @generated from rpc keelplane.v1.EventService.TruncateStream
    */
