@@ -26,6 +26,9 @@ export async function configAt(
     values,
   })
   const [row] = rows
+  if (row === undefined && at !== undefined && "version" in at) {
+    throw notFound("config_version", `${key}@${at.version}`)
+  }
   if (row === undefined || row.deleted) throw notFound("config", key)
   return configOf(row)
 }
