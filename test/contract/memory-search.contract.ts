@@ -4,6 +4,7 @@ import { after, before, describe, it } from "node:test"
 import type { CallScope } from "../../src/domain/kernel/scope.ts"
 import { ALL_PARTS, ID_ONLY } from "../../src/domain/memory/model.ts"
 import { maintainIndexes, optimizeCollection } from "../../src/domain/memory/optimize-collection.ts"
+import type { MemoryStore } from "../../src/domain/memory/ports.ts"
 import { type SearchQuery, searchRecords } from "../../src/domain/memory/search-records.ts"
 import {
   collect,
@@ -34,6 +35,7 @@ export function memorySearchContract(
     keywordTests(() => h, check)
     rankTests(() => h, check)
     indexTests(() => h, check)
+    sizeTests(() => h, check)
     after(() => h.close())
   })
 }
@@ -324,5 +326,111 @@ function indexTests(h: () => MemoryHarness, check: Check): void {
     const done = await collect(optimizeCollection(h().store, flat.scope, "c", true))
     assert.equal(done.at(-1)?.state, "EXACT")
     await h().store.deleteCollection(graph.scope, "c", undefined)
+  })
+}
+
+const HEAVY = "x".repeat(250 * 1024)
+
+/** A store that counts the bytes of text which leave it. */
+function measured(h: MemoryHarness): { readonly harness: MemoryHarness; texts(): number } {
+  let bytes = 0
+  const harness = {
+    ...h,
+    store: {
+      ...h.store,
+      get: async (...call: Parameters<MemoryStore["get"]>) => {
+        const records = await h.store.get(...call)
+        for (const { text } of records) bytes += text?.length ?? 0
+        return records
+      },
+      search: async (...call: Parameters<MemoryStore["search"]>) => {
+        const answers = await h.store.search(...call)
+        for (const { dense, keyword } of answers) {
+          for (const { record } of [...dense, ...keyword]) bytes += record.text?.length ?? 0
+        }
+        return answers
+      },
+    },
+  }
+  return { harness, texts: () => bytes }
+}
+
+function sizeTests(h: () => MemoryHarness, check: Check): void {
+  const heavy = async (count: number) => {
+    const made = await freshCollection(h())
+    for (let i = 0; i < count; i += 10) {
+      const some = Array.from({ length: 10 }, (_, n) => record(`r${i + n}`, [1, i + n], { text: HEAVY }))
+      await put(h(), made.scope, ...some)
+    }
+    return made
+  }
+
+  check("refuses an answer that would be too large before it reads the records", async () => {
+    const { scope } = await heavy(60)
+    const { harness, texts } = measured(h())
+    const one = await rejects(search(harness, scope, { k: 60 }), "LIMIT_EXCEEDED")
+    assert.equal(one.violations[0]?.field, "query.k")
+    assert.match(one.message, /RECORD_VIEW_ID/)
+    const fused = search(harness, scope, { k: 60, mode: "HYBRID", keywords: "word" })
+    await rejects(fused, "LIMIT_EXCEEDED")
+    assert.equal(texts(), 0)
+    const queries = Array.from({ length: 64 }, () => query({ k: 60 }))
+    const many = await rejects(searchRecords(depsOf(harness), scope, "c", queries, String), "LIMIT_EXCEEDED")
+    assert.equal(many.violations[0]?.field, "queries")
+    assert.equal(texts(), 0)
+    const few = Array.from({ length: 64 }, () => query({ k: 10 }))
+    await rejects(searchRecords(depsOf(harness), scope, "c", few, String), "LIMIT_EXCEEDED")
+    assert.ok(texts() < 8 * 1024 * 1024, `${texts()}`)
+    assert.equal((await search(h(), scope, { k: 60, parts: ID_ONLY })).length, 60)
+    assert.equal((await search(h(), scope, { k: 11 }))[10]?.record.text, HEAVY)
+  })
+
+  check("counts a record in the answer as often as it comes, and reads it once", async () => {
+    const { scope } = await freshCollection(h())
+    const text = "x".repeat(1024)
+    const all = Array.from({ length: 40 }, (_, i) => record(`r${i}`, [1, i], { text, metadata: { i } }))
+    await put(h(), scope, ...all)
+    const { harness, texts } = measured(h())
+    const queries = [
+      query({ k: 40 }),
+      query({ k: 40, mode: "HYBRID", keywords: "nothing" }),
+      query({ k: 40, parts: { ...ID_ONLY, metadata: true } }),
+      query({ k: 3, diversity: 0.5, parts: ALL_PARTS }),
+    ]
+    const results = await searchRecords(depsOf(harness), scope, "c", queries, String)
+    assert.deepEqual(
+      results.map((hits) => [hits.length, hits[0]?.record.text, typeof hits[0]?.record.metadata]),
+      [
+        [40, text, "object"],
+        [40, text, "object"],
+        [40, undefined, "object"],
+        [3, text, "object"],
+      ],
+    )
+    assert.equal(texts(), 40 * 1024)
+    assert.equal(results[3]?.[0]?.record.vector?.length, 2)
+  })
+
+  check("stops between two queries of a batch once its scope has ended", async () => {
+    const { scope } = await freshCollection(h())
+    await put(h(), scope, record("a", [1, 0]))
+    const controller = new AbortController()
+    let searches = 0
+    const harness = {
+      ...h(),
+      store: {
+        ...h().store,
+        search: (...call: Parameters<MemoryStore["search"]>) => {
+          searches += call[2].length
+          if (searches === 3) controller.abort()
+          return h().store.search(scope, call[1], call[2])
+        },
+      },
+    }
+    const ending = { ...scope, signal: controller.signal }
+    const queries = Array.from({ length: 64 }, () => query({}))
+    await rejects(searchRecords(depsOf(harness), ending, "c", queries, String), "CANCELLED")
+    assert.equal(searches, 3)
+    assert.equal((await ids(h(), scope, {})).length, 1)
   })
 }

@@ -129,9 +129,3 @@ export function recordCursor(order: RecordOrder, record: MemoryRecord): readonly
   if (order.by === "id") return [record.id]
   return [record.id, String(order.by === "create_time" ? record.createTimeMs : record.updateTimeMs)]
 }
-
-/** Roughly how many bytes a record takes in an answer. */
-export function recordBytes(record: MemoryRecord): number {
-  const metadata = record.metadata === undefined ? 0 : JSON.stringify(record.metadata).length
-  return 128 + record.id.length + (record.text?.length ?? 0) + metadata + (record.vector?.byteLength ?? 0)
-}

@@ -135,6 +135,16 @@ export interface MemoryStore {
     ids: readonly string[],
     parts: RecordParts,
   ): Promise<readonly MemoryRecord[]>
+  /**
+   * About how many bytes `parts` of each record take in an answer, rather too few than too many, found without reading them:
+   * in no order, without those that do not exist.
+   */
+  weigh(
+    scope: CallScope,
+    collection: Collection,
+    ids: readonly string[],
+    parts: RecordParts,
+  ): Promise<ReadonlyMap<string, number>>
   /** One page in the given order; a cursor stays good while records come and go. */
   list(
     scope: CallScope,
@@ -205,6 +215,7 @@ export const MEMORY_STORE_OPERATIONS: Operations<MemoryStore> = {
   listCollections: "read",
   replayUpsert: "read",
   get: "read",
+  weigh: "read",
   list: "read",
   count: "read",
   search: "read",

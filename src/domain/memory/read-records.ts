@@ -1,21 +1,28 @@
 /** Reads many records without ever holding more of them than one answer may weigh. */
-import { limitExceeded } from "../kernel/errors.ts"
 import type { Filter } from "../kernel/filter/index.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
-import { type MemoryRecord, type RecordOrder, type RecordParts, recordBytes, recordCursor } from "./model.ts"
+import {
+  ANSWER_BYTES,
+  AnswerBudget,
+  frameBytes,
+  hasContent,
+  loadRecords,
+  recordBytes,
+} from "./answer-size.ts"
+import { type MemoryRecord, type RecordOrder, type RecordParts, recordCursor } from "./model.ts"
 import type { MemoryStore } from "./ports.ts"
 
-/** Weight at which a page ends early: gRPC clients refuse messages over 4 MiB by default. */
-export const PAGE_BYTES = 3 * 1024 * 1024
-/** Most that one answer by id may weigh. */
-export const GET_BYTES = 64 * 1024 * 1024
-/** Records read from the store at once where they carry text or vectors. */
-const HEAVY_ROWS = 100
+/** Records read from the store at once: where they carry text, metadata or vectors, as many as fit for sure at first. */
+const FIRST_HEAVY_ROWS = 32
+const HEAVY_ROWS = 200
 const ROWS = 1000
 
-function rowsAtOnce(parts: RecordParts): number {
-  return parts.text || parts.vector || parts.metadata ? HEAVY_ROWS : ROWS
+/** How many records to read next: with some known, as many as fit if they weigh as much as those on average. */
+function rowsAtOnce(parts: RecordParts, known: number, bytes: number): number {
+  if (!hasContent(parts)) return ROWS
+  if (known === 0) return FIRST_HEAVY_ROWS
+  return Math.min(HEAVY_ROWS, 1 + Math.floor(((ANSWER_BYTES - bytes) * known) / bytes))
 }
 
 /** Which records to list. */
@@ -38,11 +45,11 @@ export async function listRecords(
   let bytes = 0
   let cursor = page.cursor
   for (;;) {
-    const size = Math.min(page.size - items.length, rowsAtOnce(query.parts))
+    const size = Math.min(page.size - items.length, rowsAtOnce(query.parts, items.length, bytes))
     const part = await store.list(scope, collection, { ...query, page: { size, cursor } })
     for (const record of part.items) {
       bytes += recordBytes(record)
-      if (bytes > PAGE_BYTES && items.length > 0) return { items, next: cursor }
+      if (bytes > ANSWER_BYTES && items.length > 0) return { items, next: cursor }
       items.push(record)
       cursor = recordCursor(query.order, record)
     }
@@ -50,7 +57,10 @@ export async function listRecords(
   }
 }
 
-/** The records of `ids` that exist, in that order. NOT_FOUND for the collection, LIMIT_EXCEEDED over {@link GET_BYTES}. */
+/**
+ * The records of `ids` that exist, in that order. NOT_FOUND for the collection, LIMIT_EXCEEDED where they weigh more than
+ * {@link ANSWER_BYTES}.
+ */
 export async function getRecords(
   store: MemoryStore,
   scope: CallScope,
@@ -59,17 +69,14 @@ export async function getRecords(
   parts: RecordParts,
 ): Promise<readonly MemoryRecord[]> {
   const collection = await store.getCollection(scope, collectionId)
-  const records: MemoryRecord[] = []
-  let bytes = 0
-  const step = rowsAtOnce(parts)
-  for (let at = 0; at < ids.length; at += step) {
-    for (const record of await store.get(scope, collection, ids.slice(at, at + step), parts)) {
-      bytes += recordBytes(record)
-      if (bytes > GET_BYTES) throw limitExceeded("answer_bytes", bytes, GET_BYTES)
-      records.push(record)
-    }
+  const times = new Map<string, number>()
+  const budget = new AnswerBudget("ids", "ask for fewer, or for RECORD_VIEW_ID")
+  for (const id of ids) {
+    times.set(id, (times.get(id) ?? 0) + 1)
+    budget.take(frameBytes(id))
   }
-  return records
+  const records = await loadRecords(store, scope, collection, times, parts, budget)
+  return ids.flatMap((id) => records.get(id) ?? [])
 }
 
 /** All records that satisfy the filter, in byte order of their ids, page by page. NOT_FOUND for the collection. */

@@ -3,7 +3,9 @@ import type { Clock } from "../kernel/clock.ts"
 import { invalidField, limitExceeded, notFound } from "../kernel/errors.ts"
 import type { Filter } from "../kernel/filter/index.ts"
 import type { CallScope } from "../kernel/scope.ts"
-import { ALL_PARTS, type Collection, ID_ONLY, type MemoryRecord, type RecordParts } from "./model.ts"
+import { requireLive } from "../kernel/wake-ups.ts"
+import { AnswerBudget, FEW_RECORDS, hasContent, loadRecords, recordBytes } from "./answer-size.ts"
+import { type Collection, ID_ONLY, type MemoryRecord, type RecordParts } from "./model.ts"
 import type { Embedders, EngineQuery, MemoryStore } from "./ports.ts"
 import { diversify, type Fusion, favourRecent, fuse, type Ranked } from "./rank.ts"
 import { checkText } from "./text.ts"
@@ -67,8 +69,10 @@ interface Plan {
 }
 
 /**
- * Runs all queries over one collection together; answers in order, best first. INVALID_FIELD with paths below `path(i)`,
- * LIMIT_EXCEEDED, NOT_FOUND for the collection or the record searched by, and what the embedder raises.
+ * Runs all queries over one collection, one after the other, so that other work gets its turn in between and no more is done
+ * once the scope has ended; answers in order, best first. INVALID_FIELD with paths below `path(i)`, LIMIT_EXCEEDED, also where
+ * the records would weigh more than an answer may, NOT_FOUND for the collection or the record searched by, and what the
+ * embedder raises.
  */
 export async function searchRecords(
   deps: SearchDeps,
@@ -79,20 +83,20 @@ export async function searchRecords(
 ): Promise<readonly (readonly Ranked[])[]> {
   const collection = await deps.store.getCollection(scope, collectionId)
   const plans = await resolve(deps, scope, collection, queries, path)
-  const answers = await deps.store.search(scope, collection, plans.map(engineQuery))
-  const results: Ranked[][] = []
-  for (const [i, plan] of plans.entries()) {
-    const answer = answers[i] ?? { dense: [], keyword: [] }
-    const hits = await rank(
-      deps,
-      scope,
-      collection,
-      plan,
-      fuse(answer, plan.fused ? plan.query.fusion : undefined),
-    )
-    results.push(hits)
+  const budget =
+    plans.length === 1
+      ? new AnswerBudget(`${path(0)}.k`, "ask for a smaller k or for RECORD_VIEW_ID")
+      : new AnswerBudget("queries", "ask for RECORD_VIEW_ID, a smaller k or fewer queries")
+  const pages: Ranked[][] = []
+  for (const plan of plans) {
+    if (pages.length > 0) requireLive(scope)
+    const [answer] = await deps.store.search(scope, collection, [engineQuery(plan)])
+    const lists = answer ?? { dense: [], keyword: [] }
+    const page = await rank(deps, scope, plan, fuse(lists, plan.fused ? plan.query.fusion : undefined))
+    for (const hit of page) budget.take(recordBytes(hit.record))
+    pages.push(page)
   }
-  return results
+  return fill(deps.store, scope, collection, plans, pages, budget)
 }
 
 async function resolve(
@@ -168,7 +172,11 @@ async function recordsOf(
 ): Promise<ReadonlyMap<string, MemoryRecord>> {
   const ids = new Set(queries.flatMap(({ target }) => (target.kind === "record" ? [target.id] : [])))
   if (ids.size === 0) return new Map()
-  const records = await deps.store.get(scope, collection, [...ids], { ...ALL_PARTS, metadata: false })
+  const text = queries.some(
+    ({ target, mode, keywords }) =>
+      target.kind === "record" && keywords === "" && (mode === "KEYWORD" || mode === "HYBRID"),
+  )
+  const records = await deps.store.get(scope, collection, [...ids], { ...ID_ONLY, vector: true, text })
   const found = new Map(records.map((record) => [record.id, record]))
   for (const id of ids) if (!found.has(id)) throw notFound("record", id)
   return found
@@ -194,7 +202,7 @@ function engineQuery(plan: Plan): EngineQuery {
   const efSearch = query.efSearch === 0 ? Math.max(DEFAULT_EF_SEARCH, wanted) : query.efSearch
   return {
     filter: query.filter,
-    parts: plan.staged ? { ...ID_ONLY, vector: query.diversity !== undefined } : query.parts,
+    parts: rankedParts(plan),
     dense:
       plan.vector === undefined
         ? undefined
@@ -208,10 +216,16 @@ function engineQuery(plan: Plan): EngineQuery {
   }
 }
 
+/** What to read of the candidates: all that the answer holds only where there are few of them, and each is in it. */
+function rankedParts({ query, staged }: Plan): RecordParts {
+  if (staged) return { ...ID_ONLY, vector: query.diversity !== undefined }
+  return query.k + query.offset <= FEW_RECORDS ? query.parts : ID_ONLY
+}
+
+/** The query's page, best first, with as much of the records as was read for ranking and belongs into the answer. */
 async function rank(
   deps: SearchDeps,
   scope: CallScope,
-  collection: Collection,
   plan: Plan,
   fused: readonly Ranked[],
 ): Promise<Ranked[]> {
@@ -225,23 +239,50 @@ async function rank(
   const end = query.offset + query.k
   if (query.diversity !== undefined) ranked = await diversify(ranked, query.diversity, end, scope.signal)
   const page = ranked.slice(query.offset, end)
-  return plan.staged ? fill(deps, scope, collection, page, query.parts) : page
+  // The vectors that diversity needed are let go; those that belong into the answer come with the rest of the record.
+  if (query.diversity === undefined) return page
+  return page.map((entry) => ({ ...entry, record: { ...entry.record, vector: undefined } }))
 }
 
-/** Reads the records of a page that was ranked by ids; those deleted meanwhile drop out. */
+/** Reads what the pages lack, each record once per view; those deleted meanwhile drop out. */
 async function fill(
-  deps: SearchDeps,
+  store: MemoryStore,
   scope: CallScope,
   collection: Collection,
-  page: readonly Ranked[],
-  parts: RecordParts,
-): Promise<Ranked[]> {
-  if (page.length === 0) return []
-  const ids = page.map((entry) => entry.record.id)
-  const records = await deps.store.get(scope, collection, ids, parts)
-  const byId = new Map(records.map((record) => [record.id, record]))
-  return page.flatMap((entry) => {
-    const record = byId.get(entry.record.id)
-    return record === undefined ? [] : [{ ...entry, record }]
+  plans: readonly Plan[],
+  pages: readonly (readonly Ranked[])[],
+  budget: AnswerBudget,
+): Promise<readonly (readonly Ranked[])[]> {
+  const results = [...pages]
+  for (const { parts, indexes } of lacking(plans)) {
+    const times = new Map<string, number>()
+    for (const i of indexes) {
+      for (const { record } of pages[i] ?? []) times.set(record.id, (times.get(record.id) ?? 0) + 1)
+    }
+    if (times.size === 0) continue
+    const records = await loadRecords(store, scope, collection, times, parts, budget)
+    for (const i of indexes) {
+      results[i] = (pages[i] ?? []).flatMap((entry) => {
+        const record = records.get(entry.record.id)
+        return record === undefined ? [] : [{ ...entry, record }]
+      })
+    }
+  }
+  return results
+}
+
+/** The queries whose records have yet to be read, by the view they ask for. */
+function lacking(
+  plans: readonly Plan[],
+): Iterable<{ readonly parts: RecordParts; readonly indexes: number[] }> {
+  const views = new Map<string, { readonly parts: RecordParts; readonly indexes: number[] }>()
+  plans.forEach((plan, i) => {
+    const { parts } = plan.query
+    if (!hasContent(parts) || (!plan.staged && rankedParts(plan) === parts)) return
+    const key = `${parts.text} ${parts.metadata} ${parts.vector}`
+    const view = views.get(key) ?? { parts, indexes: [] }
+    view.indexes.push(i)
+    views.set(key, view)
   })
+  return views.values()
 }

@@ -43,6 +43,26 @@ export async function getRecords(
   return ids.flatMap((id) => byId.get(id) ?? [])
 }
 
+/** See {@link MemoryStore.weigh}. */
+export async function weighRecords(
+  database: Database,
+  clock: Clock,
+  scope: CallScope,
+  collection: Collection,
+  ids: readonly string[],
+  parts: RecordParts,
+): Promise<ReadonlyMap<string, number>> {
+  // Neither function fetches a value that is stored outside of its row. Half of a jsonb: long numbers take more there.
+  const text = parts.text ? "octet_length(r.body)" : "0"
+  const metadata = parts.metadata ? "pg_column_size(r.metadata) / 2" : "0"
+  const { rows } = await database.query<{ id: string; bytes: number }>(scope, {
+    text: `select r.id, ${text} + ${metadata} as bytes ${LIVE_RECORDS} and r.id = any($4::text[])`,
+    values: [...base(scope, clock, collection), ids],
+  })
+  const vector = parts.vector ? collection.dimension * Float32Array.BYTES_PER_ELEMENT : 0
+  return new Map(rows.map((row) => [row.id, row.bytes + vector]))
+}
+
 /** See {@link MemoryStore.list}. */
 export async function listRecords(
   database: Database,

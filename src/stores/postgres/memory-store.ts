@@ -13,7 +13,14 @@ import {
   updateCollection,
 } from "./memory-collections.ts"
 import { dropIndex, type IndexPolicy, indexBacklog, indexStep, maxIndexDimension } from "./memory-index.ts"
-import { countRecords, deleteRecords, getRecords, listRecords, sweepRecords } from "./memory-records.ts"
+import {
+  countRecords,
+  deleteRecords,
+  getRecords,
+  listRecords,
+  sweepRecords,
+  weighRecords,
+} from "./memory-records.ts"
 import { searchRecords } from "./memory-search.ts"
 import { isGroupable, type UpsertItem, upsertBytes, upsertChecked, upsertGroup } from "./memory-upsert.ts"
 
@@ -81,6 +88,7 @@ export function createMemoryStore(options: MemoryStoreOptions): MemoryStore & { 
     replayUpsert: (scope, otherwise) =>
       database.mutate<readonly RecordReceipt[]>(scope, UPSERT, () => Promise.reject(otherwise)),
     get: (scope, collection, ids, parts) => getRecords(database, clock, scope, collection, ids, parts),
+    weigh: (scope, collection, ids, parts) => weighRecords(database, clock, scope, collection, ids, parts),
     list: (scope, collection, query) => listRecords(database, clock, scope, collection, query),
     count: (scope, collection, filter) => countRecords(database, clock, scope, collection, filter),
     delete: (scope, collectionId, selection) =>

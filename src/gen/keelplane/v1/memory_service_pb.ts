@@ -2153,7 +2153,8 @@ export const MemoryService: GenService<{
     output: typeof ImportRecordsResponseSchema;
   },
   /**
-   * Reads up to 1000 records by id. Ids without a record are left out.
+   * Reads up to 1000 records by id. Ids without a record are left out. LIMIT_EXCEEDED where the records weigh more than 3 MiB:
+   * ask for fewer ids or for RECORD_VIEW_ID.
    *
    * @generated from rpc keelplane.v1.MemoryService.GetRecords
    */
@@ -2205,6 +2206,7 @@ export const MemoryService: GenService<{
   },
   /**
    * Finds the k best records for a vector, a text or a stored record. A filtered search answers k records whenever k exist.
+   * LIMIT_EXCEEDED where the records would weigh more than 3 MiB: ask for a smaller k or for RECORD_VIEW_ID.
    *
    * @generated from rpc keelplane.v1.MemoryService.Search
    */
@@ -2214,7 +2216,8 @@ export const MemoryService: GenService<{
     output: typeof SearchResponseSchema;
   },
   /**
-   * Runs up to 64 searches over one collection together; answers come in request order.
+   * Runs up to 64 searches over one collection, one after the other; answers come in request order. LIMIT_EXCEEDED where all
+   * records of the answer together would weigh more than 3 MiB: ask for RECORD_VIEW_ID, a smaller k or fewer queries.
    *
    * @generated from rpc keelplane.v1.MemoryService.BatchSearch
    */
