@@ -40,6 +40,7 @@ export function sessionContract(make: () => Promise<SessionHarness>): void {
     const get = (): SessionHarness => harness
     living(get, fresh)
     speaking(get, fresh)
+    weighing(get, fresh)
     listing(get, fresh)
     expiring(get, fresh)
   })
@@ -360,6 +361,51 @@ function speaking(get: Get<SessionHarness>, fresh: Get<CallScope>): void {
     const cut = await store.messages(scope, "s", true, { size: 100 })
     assert.ok(cut.next !== undefined && cut.items.length * 900_000 <= MAX_LIST_BYTES + 900_000)
     assert.equal((await heard(store, scope, "s", true)).length, 14)
+  })
+}
+
+function weighing(get: Get<SessionHarness>, fresh: Get<CallScope>): void {
+  // Eleven bytes each on the wire, and two as text.
+  const zeros = (count: number) => Array.from({ length: count }, () => 0)
+
+  it("never holds more in a session than an answer can carry", async () => {
+    const { store } = get()
+    const scope = fresh()
+    const state = JSON.stringify({ zeros: zeros(100_000) })
+    await rejects(store.create(scope, draft({ state })), "LIMIT_EXCEEDED")
+    await store.create(scope, draft())
+    await store.update(scope, "s", { statePatch: { a: zeros(45_000) } }, undefined)
+    await store.update(scope, "s", { statePatch: { b: zeros(45_000) } }, undefined)
+    const kept = await store.get(scope, "s")
+    await rejects(store.update(scope, "s", { statePatch: { c: zeros(10_000) } }, undefined), "LIMIT_EXCEEDED")
+    await rejects(store.update(scope, "s", { metadata: { c: zeros(10_000) } }, undefined), "LIMIT_EXCEEDED")
+    await rejects(store.update(scope, "s", { state }, undefined), "LIMIT_EXCEEDED")
+    assert.deepEqual(await store.get(scope, "s"), kept)
+    await store.update(scope, "s", { statePatch: { a: null, c: zeros(10_000) } }, undefined)
+  })
+
+  it("cuts lists by what their items are on the wire", async () => {
+    const { store } = get()
+    const scope = fresh()
+    const state = JSON.stringify({ zeros: zeros(90_000) })
+    for (const sessionId of ["a", "b", "c", "d", "e"]) await store.create(scope, draft({ sessionId, state }))
+    const seen: string[] = []
+    for (let cursor: readonly string[] | undefined, more = true; more; more = cursor !== undefined) {
+      const page = await store.list(scope, {}, { size: 100, cursor })
+      assert.ok(page.items.length > 0 && page.items.length <= 3, `${page.items.length} sessions`)
+      seen.push(...page.items.map(({ sessionId }) => sessionId))
+      cursor = page.next
+    }
+    assert.deepEqual(seen.toSorted(), ["a", "b", "c", "d", "e"])
+
+    const large = said("", { content: [{ kind: "json", value: { zeros: zeros(90_000) } }] })
+    assert.throws(() => messageBatch("a", [large, large], undefined), { reason: "LIMIT_EXCEEDED" })
+    for (let n = 0; n < 5; n++) await store.append(scope, messageBatch("a", [large], undefined))
+    for (const newestFirst of [true, false]) {
+      const page = await store.messages(scope, "a", newestFirst, { size: 100 })
+      assert.ok(page.next !== undefined && page.items.length <= 3, `${page.items.length} messages`)
+      assert.equal((await heard(store, scope, "a", newestFirst)).length, 5)
+    }
   })
 }
 

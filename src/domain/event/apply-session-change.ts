@@ -9,10 +9,12 @@ import {
   type SessionDraft,
   type SessionExpiry,
 } from "./session-model.ts"
+import { requireSessionSize } from "./session-size.ts"
 
-/** A new session at `now`. Throws INVALID_FIELD where it would have expired already. */
+/** A new session at `now`. Throws INVALID_FIELD where it would have expired already; LIMIT_EXCEEDED. */
 export function newSession(draft: SessionDraft, now: number): Session {
   requireFuture(draft.expiry, now)
+  requireSessionSize(draft, "session.state")
   return {
     ...draft,
     status: "active",
@@ -54,7 +56,7 @@ export function applyChange(
       { metadata: { resource: "session", name: session.sessionId, state: "ended" } },
     )
   }
-  return touched(
+  const changed = touched(
     {
       ...session,
       title: change.title ?? session.title,
@@ -66,6 +68,16 @@ export function applyChange(
     },
     now,
   )
+  const field = contentField(change)
+  if (field !== undefined) requireSessionSize(changed, field)
+  return changed
+}
+
+/** The field that makes a session larger; undefined where none does. */
+function contentField({ state, statePatch, metadata }: SessionChange): string | undefined {
+  if (statePatch !== undefined) return "state_patch"
+  if (state !== undefined) return "session.state"
+  return metadata === undefined ? undefined : "session.metadata"
 }
 
 function stateOf(session: Session, change: SessionChange): string {

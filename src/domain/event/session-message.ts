@@ -10,6 +10,7 @@ import {
   type MessageRole,
   type TokenCounts,
 } from "./session-model.ts"
+import { messageBytes } from "./session-size.ts"
 
 /** One piece of a message. */
 export type ContentPart =
@@ -63,7 +64,8 @@ const MESSAGE_OVERHEAD_BYTES = 64
 function draftOf(message: NewMessage, path: string): MessageDraft {
   const { role, tokens } = message
   const body = encodeJson(bodyOf(message), path, MAX_MESSAGES_BYTES)
-  return { role, tokens, body, size: Buffer.byteLength(body) + MESSAGE_OVERHEAD_BYTES }
+  const size = Math.max(Buffer.byteLength(body), messageBytes(message)) + MESSAGE_OVERHEAD_BYTES
+  return { role, tokens, body, size }
 }
 
 function bodyOf(message: NewMessage): JsonObject {

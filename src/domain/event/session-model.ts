@@ -7,9 +7,11 @@ export const DEFAULT_SESSION_TTL_MS = 30 * 86_400_000
 export const MAX_SESSION_METADATA_BYTES = 65_536
 /** Largest state as JSON. */
 export const MAX_SESSION_STATE_BYTES = 1_048_576
+/** Largest metadata and state together, on the wire. */
+export const MAX_SESSION_BYTES = 1_048_576
 /** Most messages in one append. */
 export const MAX_APPEND_MESSAGES = 100
-/** Most bytes in one append, over all messages. */
+/** Most bytes in one append over all messages, as JSON and on the wire. */
 export const MAX_MESSAGES_BYTES = 1_048_576
 
 /** Where a session is in its life. */
@@ -75,7 +77,7 @@ export interface MessageDraft {
   /** Everything else that was said, as encodeMessage made it. */
   readonly body: string
   readonly tokens?: TokenCounts | undefined
-  /** Bytes, roughly. */
+  /** Bytes as JSON or on the wire, whichever are more. */
   readonly size: number
 }
 

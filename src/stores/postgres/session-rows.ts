@@ -1,5 +1,6 @@
 /** Rows of the session tables as the domain's types. */
 import type { MessageRole, Session, SessionStatus, StoredMessage } from "../../domain/event/session-model.ts"
+import { sessionBytes } from "../../domain/event/session-size.ts"
 import type { JsonObject } from "../../domain/kernel/json.ts"
 import type { Statement } from "./database.ts"
 
@@ -110,7 +111,7 @@ function valuesOf(session: Session): readonly unknown[] {
     session.endedMs === undefined ? null : new Date(session.endedMs),
     session.expiry.kind === "ttl" ? session.expiry.ttlMs : null,
     new Date(session.expireMs),
-    Buffer.byteLength(metadata) + Buffer.byteLength(session.state),
+    sessionBytes(session),
   ]
 }
 

@@ -58,7 +58,8 @@ export type Session = Message<"keelplane.v1.Session"> & {
   metadata?: JsonObject | undefined;
 
   /**
-   * The agent's working state, at most 1 MiB as JSON.
+   * The agent's working state, at most 1 MiB as JSON; together with the metadata at most 1 MiB as encoded Structs, in which
+   * a number takes 9 bytes or more.
    *
    * @generated from field: google.protobuf.Struct state = 6;
    */
@@ -775,7 +776,8 @@ export type AppendMessagesRequest = Message<"keelplane.v1.AppendMessagesRequest"
   sessionId: string;
 
   /**
-   * 1 to 100 messages in order, together at most 1 MiB as JSON, where media data counts as base64.
+   * 1 to 100 messages in order, together at most 1 MiB as JSON, where media data counts as base64, and at
+   * most 1 MiB encoded.
    *
    * @generated from field: repeated keelplane.v1.NewMessage messages = 2;
    */

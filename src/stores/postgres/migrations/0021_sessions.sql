@@ -23,7 +23,7 @@ create table sessions (
   -- How long after its last activity it goes; null where expires_at is fixed.
   ttl_ms          bigint,
   expires_at      timestamptz not null,
-  -- Bytes of metadata and state; lists cut their pages by it.
+  -- Bytes on the wire; lists cut their pages by it.
   size            integer     not null,
   primary key (tenant, session_id)
 ) with (fillfactor = 80);
