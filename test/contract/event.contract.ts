@@ -161,7 +161,17 @@ function contentOf(
 function expecting(get: Get<EventStore>, fresh: Get<CallScope>): void {
   it("appends only where the stream is as expected, and says how it is", async () => {
     const [store, scope] = [get(), fresh()]
-    await rejects(append(store, scope, "s", events(1), { kind: "stream_exists" }), "REVISION_MISMATCH")
+    const missing = await rejects(
+      append(store, scope, "s", events(1), { kind: "stream_exists" }),
+      "REVISION_MISMATCH",
+    )
+    assert.match(missing.message, /^stream "s" does not exist yet; /)
+    assert.deepEqual(missing.metadata, {
+      resource: "stream",
+      name: "s",
+      expected: "stream_exists",
+      actual: "0",
+    })
     await rejects(append(store, scope, "s", events(1), exactly(1)), "REVISION_MISMATCH")
     await append(store, scope, "s", events(2), exactly(0))
     const lost = await rejects(

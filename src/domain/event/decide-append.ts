@@ -22,7 +22,7 @@ export function decideAppend(batch: Append, facts: StreamFacts): AppendDecision 
   const exact = exactRevision(batch)
   if (exact !== undefined && exact !== facts.head) return pastRevision(batch, facts, exact)
   if (batch.expected.kind === "stream_exists" && facts.head === 0n) {
-    throw revisionMismatch("stream", batch.stream, "stream_exists", 0n)
+    throw notThereYet(batch.stream)
   }
   return atHead(batch, facts, exact === undefined)
 }
@@ -33,6 +33,14 @@ export function streamDeleted(stream: string): DomainError {
     "STREAM_DELETED",
     `stream "${stream}" is deleted and its name cannot be used again; choose another one`,
     { metadata: { stream } },
+  )
+}
+
+function notThereYet(stream: string): DomainError {
+  return new DomainError(
+    "REVISION_MISMATCH",
+    `stream "${stream}" does not exist yet; append without expecting it, or wait for its first event`,
+    { metadata: { resource: "stream", name: stream, expected: "stream_exists", actual: "0" } },
   )
 }
 
