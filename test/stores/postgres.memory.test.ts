@@ -4,6 +4,7 @@ import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { createMemoryStore } from "../../src/stores/postgres/memory-store.ts"
 import { memoryContract } from "../contract/memory.contract.ts"
 import { memorySearchContract } from "../contract/memory-search.contract.ts"
+import { memorySizeContract } from "../contract/memory-size.contract.ts"
 import type { MemoryHarness } from "../contract/memory-support.ts"
 import { embeddedDatabase, freshTenant } from "../engines/pglite.ts"
 import { postgresUrl, serverDatabase } from "../engines/postgres.ts"
@@ -24,6 +25,7 @@ function suites(open: () => Promise<SqlEngine>): void {
   }
   memoryContract(harness)
   memorySearchContract(harness)
+  memorySizeContract(harness)
   after(async () => (await engine)?.close())
 }
 

@@ -1,9 +1,12 @@
 /** Rules for text that is stored: what PostgreSQL and the other engines can keep unchanged. */
 import { invalidField } from "../kernel/errors.ts"
 import type { JsonObject, JsonValue } from "../kernel/json.ts"
+import { structBytes } from "../kernel/json-size.ts"
 
 /** Largest metadata of a record as JSON text, in UTF-8 bytes. */
 export const MAX_METADATA_BYTES = 65_536
+/** Largest metadata of a record as google.protobuf.Struct, so that any record fits into an answer. */
+export const MAX_METADATA_STRUCT_BYTES = 262_144
 /** Deepest metadata of a record, counting the object itself. */
 export const MAX_METADATA_DEPTH = 32
 
@@ -19,6 +22,13 @@ export function checkMetadata(metadata: JsonObject, field: string): void {
   const bytes = Buffer.byteLength(JSON.stringify(metadata))
   if (bytes > MAX_METADATA_BYTES) {
     throw invalidField(field, `has ${bytes} bytes as JSON, at most ${MAX_METADATA_BYTES} allowed`)
+  }
+  const encoded = structBytes(metadata)
+  if (encoded > MAX_METADATA_STRUCT_BYTES) {
+    throw invalidField(
+      field,
+      `has ${encoded} bytes as a Struct message, at most ${MAX_METADATA_STRUCT_BYTES} allowed; keep long lists as text`,
+    )
   }
 }
 

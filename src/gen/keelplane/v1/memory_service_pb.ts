@@ -322,7 +322,8 @@ export type RecordInput = Message<"keelplane.v1.RecordInput"> & {
   vector?: Vector | undefined;
 
   /**
-   * At most 65536 bytes as JSON, 32 levels deep. Numbers are doubles: send integers over 2^53 as strings.
+   * At most 65536 bytes as JSON and 262144 in this binary form, 32 levels deep. Numbers are doubles: send integers over 2^53
+   * as strings.
    *
    * @generated from field: google.protobuf.Struct metadata = 4;
    */
