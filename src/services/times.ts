@@ -1,11 +1,5 @@
 /** Times of the API: checked on the way in, to the millisecond. */
-import {
-  type Duration,
-  durationMs,
-  type Timestamp,
-  timestampFromMs,
-  timestampMs,
-} from "@bufbuild/protobuf/wkt"
+import { type Duration, durationMs, type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt"
 import { invalidField } from "../domain/kernel/errors.ts"
 
 /** 0001-01-01T00:00:00Z and the last millisecond of 9999, as google.protobuf.Timestamp has it. */
@@ -13,13 +7,14 @@ const EARLIEST_MS = -62_135_596_800_000
 const LATEST_MS = 253_402_300_799_999
 const MAX_NANOS = 999_999_999
 
-/** Epoch milliseconds. Throws INVALID_FIELD outside the years 1 to 9999. */
+/** Epoch milliseconds, rounded down. Throws INVALID_FIELD outside the years 1 to 9999. */
 export function timeOf(field: string, time: Timestamp): number {
-  const ms = timestampMs(time)
+  // Rounded up, the last nanoseconds of 9999 would be in the year after.
+  const ms = Number(time.seconds) * 1_000 + Math.floor(time.nanos / 1_000_000)
   if (!(ms >= EARLIEST_MS && ms <= LATEST_MS) || time.nanos < 0 || time.nanos > MAX_NANOS) {
     throw invalidField(field, "must be a time in the years 1 to 9999")
   }
-  return Math.floor(ms)
+  return ms
 }
 
 /** Like {@link timeOf}, undefined for an absent time. */

@@ -248,6 +248,17 @@ describe("event and session services", { timeout: 120_000 }, () => {
     await fails(all(events.readStream({ stream: "s" })), Code.NotFound, "NOT_FOUND")
   })
 
+  it("takes times up to the last nanosecond of the year 9999", async () => {
+    const events = createClient(EventService, transport)
+    const last = { seconds: 253_402_300_799n, nanos: 999_999_999 }
+    await events.appendEvents({ stream: "late", events: [{ type: "t", occurredTime: last }] })
+    const [part] = await all(events.readStream({ stream: "late", untilTime: last }))
+    assert.deepEqual(
+      part?.events.map(({ occurredTime }) => occurredTime),
+      [timestampFromMs(253_402_300_799_999)],
+    )
+  })
+
   it("reads back everything it takes, however much JSON grows on the wire", async () => {
     const events = createClient(EventService, transport)
     const zeros = (count: number) => ({ z: Array.from({ length: count }, () => 0) })
