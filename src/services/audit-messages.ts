@@ -13,6 +13,7 @@ import type { AuditBreak, AuditVerdict, AuditBreakKind as DomainKind } from "../
 import { invalidField, limitExceeded } from "../domain/kernel/errors.ts"
 import { parseFilter } from "../domain/kernel/filter/index.ts"
 import type { JsonObject } from "../domain/kernel/json.ts"
+import { structBytes } from "../domain/kernel/json-size.ts"
 import {
   AuditBreakKind,
   type AuditBreakSchema,
@@ -51,7 +52,7 @@ export function entryOf(message: MessageShape<typeof NewAuditRecordSchema>, path
   const outcome = OUTCOME_OF.get(message.outcome)
   if (outcome === undefined) throw invalidField(`${path}.outcome`, "must be SUCCESS, FAILURE or DENIED")
   if (message.details !== undefined) {
-    const bytes = Buffer.byteLength(JSON.stringify(message.details))
+    const bytes = Math.max(Buffer.byteLength(JSON.stringify(message.details)), structBytes(message.details))
     if (bytes > DETAILS_MAX_BYTES) throw limitExceeded(`${path}.details`, bytes, DETAILS_MAX_BYTES)
   }
   return {

@@ -173,6 +173,25 @@ export function auditContract(make: () => Promise<AuditHarness>): void {
       assert.deepEqual(seen, all)
     })
 
+    it("cuts pages by what records are on the wire", async () => {
+      const scope = fresh()
+      // Sixteen thousand bytes on the wire, each.
+      const details = { zeros: Array.from({ length: 1_450 }, () => 0) }
+      await store.record(
+        scope,
+        Array.from({ length: 400 }, () => entry({ details })),
+      )
+      const seen = new Set<string>()
+      let cursor: readonly string[] | undefined
+      do {
+        const page = await store.query(scope, {}, { size: 1_000, cursor })
+        assert.ok(page.items.length > 0 && page.items.length <= 200, `${page.items.length} records`)
+        for (const { id } of page.items) seen.add(id)
+        cursor = page.next
+      } while (cursor !== undefined)
+      assert.equal(seen.size, 400)
+    })
+
     it("summarizes by actor, action, resource, outcome and period", async () => {
       const scope = fresh()
       const noon = Date.UTC(2026, 0, 31, 12)

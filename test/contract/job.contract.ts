@@ -132,6 +132,12 @@ export function jobContract(make: () => Promise<JobHarness>): void {
         assert.deepEqual(seen, order)
       }
       scope = fresh()
+      await store.enqueue(
+        scope,
+        Array.from({ length: 100 }, () => newJob()),
+      )
+      assert.equal((await store.claim(scope, claimOf({ max: 100 }))).length, 100)
+      scope = fresh()
       await add(store, scope, {
         payload: { kind: "binary", bytes: new Uint8Array(4_000_000), contentType: "a" },
       })
@@ -409,6 +415,26 @@ export function jobContract(make: () => Promise<JobHarness>): void {
       assert.equal(basic.items[0]?.payload, undefined)
       const full = await store.list(scope, { ...ALL, queue: "q1", full: true }, { size: 1 })
       assert.deepEqual(full.items[0]?.payload, payload)
+    })
+
+    it("cuts pages by what jobs are on the wire", async () => {
+      scope = fresh()
+      const zeros = { zeros: Array.from({ length: 90_000 }, () => 0) }
+      const ids: string[] = []
+      for (let i = 0; i < 7; i++) {
+        const { job } = await add(store, scope, { payload: { kind: "json", value: zeros } })
+        ids.unshift(job.id)
+      }
+      const seen: string[] = []
+      let cursor: readonly string[] | undefined
+      do {
+        const page = await store.list(scope, { ...ALL, full: true }, { size: 5, cursor })
+        assert.ok(page.items.length > 0 && page.items.length <= 3, `${page.items.length} jobs`)
+        seen.push(...page.items.map(({ id }) => id))
+        cursor = page.next
+      } while (cursor !== undefined)
+      assert.deepEqual(seen, ids)
+      assert.equal((await store.list(scope, ALL, { size: 7 })).items.length, 7)
     })
 
     it("remembers only the last attempts", async () => {

@@ -239,6 +239,9 @@ describe("job, audit and lock services", { timeout: 120_000 }, () => {
       audit.queryAudit({ query: { startTime: { seconds: 2n }, endTime: { seconds: 1n } } }),
     ]
     for (const call of bad) await fails(call, Code.InvalidArgument, "INVALID_FIELD")
+    const details = { zeros: Array.from({ length: 2_000 }, () => 0) }
+    const heavy = audit.recordAudit({ records: [{ ...record, details }] })
+    await fails(heavy, Code.InvalidArgument, "LIMIT_EXCEEDED")
   })
 
   it("hands a lock from one to the next, with rising tokens", async () => {

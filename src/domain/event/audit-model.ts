@@ -28,6 +28,9 @@ export interface AuditEntry {
 /** Most entries in one append. */
 export const AUDIT_BATCH_MAX = 500
 
+/** About the most bytes that one answer with records has on the wire; one record is always answered. */
+export const MAX_AUDIT_BYTES = 3_145_728
+
 /** A record as it stands in the log. */
 export interface AuditRecord {
   readonly id: string

@@ -81,7 +81,7 @@ export interface JobStore {
   enqueue(scope: CallScope, jobs: readonly NewJob[]): Promise<readonly EnqueuedJob[]>
   /** Undefined when it does not exist. */
   get(scope: CallScope, jobId: string): Promise<Job | undefined>
-  /** Newest first. */
+  /** Newest first. Cut at about MAX_JOBS_BYTES, like a claim. */
   list(scope: CallScope, query: JobQuery, page: PageRequest): Promise<Page<Job>>
   /**
    * Takes due jobs, by priority (higher first), then time, then id; also jobs whose lease has elapsed while attempts are

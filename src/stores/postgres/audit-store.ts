@@ -6,7 +6,7 @@ import type {
   AuditReceipt,
   AuditRecord,
 } from "../../domain/event/audit-model.ts"
-import { AUDIT_BATCH_MAX } from "../../domain/event/audit-model.ts"
+import { AUDIT_BATCH_MAX, MAX_AUDIT_BYTES } from "../../domain/event/audit-model.ts"
 import type {
   AuditPeriod,
   AuditPosition,
@@ -20,9 +20,18 @@ import type { CallScope } from "../../domain/kernel/scope.ts"
 import { requireLive } from "../../domain/kernel/wake-ups.ts"
 import { createGroupCommit, type GroupCommit } from "../group-commit.ts"
 import { appendAudit, requireStorableEntries } from "./audit-append.ts"
-import { AUDIT_COLUMNS, type AuditRow, auditWhere, type DayRow, dayOf, recordOf } from "./audit-rows.ts"
+import {
+  AUDIT_BYTES,
+  AUDIT_COLUMNS,
+  type AuditRow,
+  auditWhere,
+  type DayRow,
+  dayOf,
+  recordOf,
+} from "./audit-rows.ts"
 import { summarizeAudit } from "./audit-summary.ts"
 import type { Database } from "./database.ts"
+import { type SizedRow, sizedPageSql, sizedRows } from "./sized-page.ts"
 
 /** How {@link createPostgresAuditStore} works. */
 export interface PostgresAuditStoreOptions {
@@ -87,14 +96,23 @@ class PostgresAuditStore implements AuditStore {
       const place = [new Date(Number(timeMs)), day, sequence].map((value) => values.push(value))
       where += ` and (a.time, a.day, a.seq) < ($${place[0]}::timestamptz, $${place[1]}::date, $${place[2]}::bigint)`
     }
-    const { rows } = await this.#database.query<AuditRow>(scope, {
-      text: `select ${AUDIT_COLUMNS} from audit_records a where ${where}
-        order by a.time desc, a.day desc, a.seq desc limit $2`,
+    const { rows } = await this.#database.query<AuditRow & SizedRow>(scope, {
+      text: sizedPageSql({
+        table: "audit_records",
+        alias: "a",
+        columns: AUDIT_COLUMNS,
+        where,
+        order: "a.time desc, a.day desc, a.seq desc",
+        bytes: AUDIT_BYTES,
+        limit: "$2",
+        maxBytes: MAX_AUDIT_BYTES,
+      }),
       values,
     })
-    const items = rows.slice(0, page.size).map(recordOf)
+    const found = sizedRows(rows, page.size)
+    const items = found.items.map(recordOf)
     const last = items.at(-1)
-    if (rows.length <= page.size || last === undefined) return { items }
+    if (!found.more || last === undefined) return { items }
     return { items, next: [String(last.timeMs), last.day, String(last.sequence)] }
   }
 

@@ -67,7 +67,7 @@ export const JOB_COLUMNS_BASIC = `${COMMON}, null as payload_kind, null::bytea a
   null as result_kind, null::bytea as result, null as result_type, null::json as history`
 
 // JSON text grows less than sixfold on the wire, and none of these is larger than its cap, whatever its text.
-const onWire = (json: string, cap: string) => `coalesce(least(octet_length(${json}) * 6, ${cap}), 0)`
+const onWire = (json: string, cap: string) => `least(coalesce(octet_length(${json}), 0) * 6, ${cap})`
 
 /** Bytes on the wire of a job from the table aliased `j`, at most: of everything in {@link JOB_COLUMNS_BASIC}. */
 export const JOB_BYTES_BASIC = `(2048 + ${onWire("j.error", "32768")} + ${onWire("j.progress", "32768")})`

@@ -1,6 +1,12 @@
 /** Jobs in PostgreSQL. */
 import { retryDelayMs } from "../../domain/event/job-backoff.ts"
-import type { ClaimedJob, Job, JobFailure, JobStatus } from "../../domain/event/job-model.ts"
+import {
+  type ClaimedJob,
+  type Job,
+  type JobFailure,
+  type JobStatus,
+  MAX_JOBS_BYTES,
+} from "../../domain/event/job-model.ts"
 import type { JobClaim, JobLease, JobQuery, JobStore, JobSweep } from "../../domain/event/job-ports.ts"
 import type { Clock } from "../../domain/kernel/clock.ts"
 import { alreadyExists, DomainError, notFound } from "../../domain/kernel/errors.ts"
@@ -12,6 +18,8 @@ import { type FilterColumns, filterSql } from "./filter-sql.ts"
 import { type ClaimRow, claimedJobs, claimStatement, LOST_ATTEMPT } from "./job-claim.ts"
 import { enqueueJobs } from "./job-enqueue.ts"
 import {
+  JOB_BYTES,
+  JOB_BYTES_BASIC,
   JOB_COLUMNS,
   JOB_COLUMNS_BASIC,
   type JobRow,
@@ -19,6 +27,7 @@ import {
   type PayloadColumns,
   payloadColumns,
 } from "./job-rows.ts"
+import { type SizedRow, sizedPageSql, sizedRows } from "./sized-page.ts"
 
 /** How {@link createPostgresJobStore} works. */
 export interface PostgresJobStoreOptions {
@@ -100,14 +109,23 @@ class PostgresJobStore implements JobStore {
     if (query.statuses.length > 0) conditions.push(`j.status = any($${values.push(query.statuses)}::text[])`)
     if (query.filter !== undefined) conditions.push(filterSql(query.filter, FILTER_COLUMNS, values))
     if (page.cursor?.[0] !== undefined) conditions.push(`j.id < $${values.push(page.cursor[0])}`)
-    const { rows } = await this.#database.query<JobRow>(scope, {
-      text: `select ${query.full ? JOB_COLUMNS : JOB_COLUMNS_BASIC} from jobs j
-        where ${conditions.join(" and ")} order by j.id desc limit $3`,
+    const { rows } = await this.#database.query<JobRow & SizedRow>(scope, {
+      text: sizedPageSql({
+        table: "jobs",
+        alias: "j",
+        columns: query.full ? JOB_COLUMNS : JOB_COLUMNS_BASIC,
+        where: conditions.join(" and "),
+        order: "j.id desc",
+        bytes: query.full ? JOB_BYTES : JOB_BYTES_BASIC,
+        limit: "$3",
+        maxBytes: MAX_JOBS_BYTES,
+      }),
       values,
     })
-    const items = rows.slice(0, page.size).map(jobOf)
+    const found = sizedRows(rows, page.size)
+    const items = found.items.map(jobOf)
     const last = items.at(-1)
-    return rows.length > page.size && last !== undefined ? { items, next: [last.id] } : { items }
+    return found.more && last !== undefined ? { items, next: [last.id] } : { items }
   }
 
   async claim(scope: CallScope, claim: JobClaim): Promise<readonly ClaimedJob[]> {

@@ -86,7 +86,8 @@ export type NewAuditRecord = Message<"keelplane.v1.NewAuditRecord"> & {
   correlationId: string;
 
   /**
-   * Anything more, at most 16 KiB as JSON. Never put secrets here: nothing can remove them.
+   * Anything more, at most 16 KiB as JSON and as an encoded Struct. Never put secrets here: nothing can
+   * remove them.
    *
    * @generated from field: google.protobuf.Struct details = 10;
    */
