@@ -385,6 +385,23 @@ function sizeTests(h: () => MemoryHarness, check: Check): void {
     assert.equal((await search(h(), scope, { k: 11 }))[10]?.record.text, HEAVY)
   })
 
+  check("ranks a long query by its rarest words, and finds what has the others too", async () => {
+    const { scope } = await freshCollection(h())
+    const words = Array.from({ length: 20 }, (_, i) => `w${i}`)
+    // A word w<i> is in i + 1 records.
+    await put(h(), scope, ...words.map((word, i) => record(word, [1, 0], { text: words.slice(i).join(" ") })))
+    const find = (count: number) =>
+      search(h(), scope, { k: 50, mode: "KEYWORD", keywords: words.slice(0, count).join(" ") })
+    const long = await find(20)
+    assert.deepEqual(
+      long.slice(16).map((hit) => [hit.record.id, hit.score]),
+      [16, 17, 18, 19].map((i) => [`w${i}`, 0]),
+    )
+    assert.ok(long.slice(0, 16).every((hit) => hit.score > 0))
+    const rounded = (hits: typeof long) => hits.map((hit) => [hit.record.id, hit.score.toFixed(9)])
+    assert.deepEqual(rounded(await find(16)), rounded(long.slice(0, 16)))
+  })
+
   check("counts a record in the answer as often as it comes, and reads it once", async () => {
     const { scope } = await freshCollection(h())
     const text = "x".repeat(1024)

@@ -190,13 +190,22 @@ class SearchBuilder {
           where ${where} and r.words @@ (select any_term from wanted)),
         total as materialized (select count(*)::double precision as records from memory_records r
           where r.tenant = $1 and r.collection_key = $2::bigint),
+        chosen as materialized (
+          select n, term from terms where (select count(*) from terms) <= ${MAX_RANKED_TERMS}
+          union all
+          (select t.n, t.term from terms t join matched m on m.words @@ t.term
+            where (select count(*) from terms) > ${MAX_RANKED_TERMS}
+            group by t.n, t.term order by count(*), t.n limit ${MAX_RANKED_TERMS})),
         parts as materialized (select m.place, m.tie, t.n, ts_rank(m.words, t.term, 1) as weight
-          from matched m join terms t on m.words @@ t.term),
+          from matched m join chosen t on m.words @@ t.term),
         rarity as materialized (
           select n, ln(1 + greatest(0, (select records from total) - count(*) + 0.5) / (count(*) + 0.5)) as idf
           from parts group by n),
-        best as materialized (select p.place, p.tie, sum(p.weight * y.idf)::double precision as measure
-          from parts p join rarity y using (n) group by p.place, p.tie order by measure desc, p.tie ${limit})
+        scores as (select p.place, p.tie, p.weight * y.idf as score from parts p join rarity y using (n)
+          union all
+          select place, tie, 0 from matched where (select count(*) from terms) > ${MAX_RANKED_TERMS}),
+        best as materialized (select place, tie, sum(score)::double precision as measure
+          from scores group by place, tie order by measure desc, tie ${limit})
         select ${recordColumns(query.parts)}, best.measure from best join memory_records r on r.ctid = best.place
         where r.tenant = $1 order by best.measure desc, r.id`,
       values,
@@ -204,8 +213,10 @@ class SearchBuilder {
   }
 }
 
-/** Different words of a query that count. */
+/** Different words of a query that find records. */
 const MAX_QUERY_TERMS = 64
+/** Of these, the rarest that rank them: each costs about as much again, and what many records have decides little. */
+const MAX_RANKED_TERMS = 16
 
 /** Clusters of an inverted file when its number is not known here. */
 const ASSUMED_LISTS = 100

@@ -1991,8 +1991,8 @@ export const SearchMode = {
   DENSE: 1,
 
   /**
-   * By words: terms of the query weighed by their rarity in the collection; any term may match. The score is over 0 and
-   * comparable within one answer only.
+   * By words: terms of the query weighed by their rarity in the collection; any of the first 64 different terms may match.
+   * Where there are more than 16, the rarest 16 make the score. It is not below 0 and comparable within one answer only.
    *
    * @generated from enum value: SEARCH_MODE_KEYWORD = 2;
    */
