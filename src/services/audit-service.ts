@@ -61,12 +61,14 @@ export function createAuditService({ audit, pages, clock = systemClock }: AuditS
       return summaryMessage(summary, startMs, endMs)
     },
     verifyAudit: async (req, ctx) => {
-      const range = {
-        startDay: dayOf(req.startDay, "start_day"),
-        endDay: dayOf(req.endDay, "end_day"),
-        maxDays: req.maxDays === 0 ? DAYS_MAX : req.maxDays,
+      const startDay = dayOf(req.startDay, "start_day")
+      const endDay = dayOf(req.endDay, "end_day")
+      // An empty range would be found intact.
+      if (startDay !== undefined && endDay !== undefined && startDay > endDay) {
+        throw invalidField("end_day", "must not lie before start_day")
       }
-      return verdictMessage(await verifyAudit(ctx, audit, range))
+      const maxDays = req.maxDays === 0 ? DAYS_MAX : req.maxDays
+      return verdictMessage(await verifyAudit(ctx, audit, { startDay, endDay, maxDays }))
     },
     async *exportAudit(req, ctx) {
       const format: DomainFormat = req.format === AuditExportFormat.CSV ? "csv" : "json_lines"

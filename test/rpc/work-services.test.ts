@@ -235,6 +235,7 @@ describe("job, audit and lock services", { timeout: 120_000 }, () => {
       audit.recordAudit({ records: [{ ...record, details: { a: "\0" } }] }),
       audit.verifyAudit({ startDay: "2026-02-31" }),
       audit.verifyAudit({ endDay: "tomorrow" }),
+      audit.verifyAudit({ startDay: "2026-02-02", endDay: "2026-02-01" }),
       audit.summarizeAudit({ query: { startTime: { seconds: 0n } }, period: AuditPeriod.HOUR }),
       audit.queryAudit({ query: { startTime: { seconds: 2n }, endTime: { seconds: 1n } } }),
     ]

@@ -697,7 +697,7 @@ export type VerifyAuditRequest = Message<"keelplane.v1.VerifyAuditRequest"> & {
   startDay: string;
 
   /**
-   * Last day, inclusive, `YYYY-MM-DD`. Empty: the newest.
+   * Last day, inclusive, `YYYY-MM-DD`, not before start_day. Empty: the newest.
    *
    * @generated from field: string end_day = 2;
    */
