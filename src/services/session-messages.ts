@@ -76,6 +76,7 @@ function expiryOf({ expiration }: SessionInput): SessionExpiry | undefined {
   }
 }
 
+/** What an update can change. */
 const UPDATABLE = ["title", "metadata", "state", "expire_time", "ttl"]
 
 /** What an update changes. */
@@ -85,9 +86,16 @@ export function sessionChangeOf(
   defaultExpiry: SessionExpiry,
 ): SessionChange {
   const { statePatch, updateMask } = request
+  const unmasked = (updateMask?.paths ?? []).length === 0
+  if (unmasked && statePatch === undefined && !hasUpdatable(session)) {
+    throw invalidField(
+      "session",
+      `sets nothing that can be changed: ${UPDATABLE.join(", ")}, or give a state_patch`,
+    )
+  }
   // A patch alone is something to change, so nothing need be set beside it.
   const masked =
-    statePatch !== undefined && (updateMask?.paths ?? []).length === 0 && !hasUpdatable(session)
+    statePatch !== undefined && unmasked && !hasUpdatable(session)
       ? new Set<string>()
       : maskedFields(SessionSchema, session, updateMask, UPDATABLE)
   if (statePatch !== undefined && masked.has("state")) {

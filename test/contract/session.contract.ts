@@ -262,7 +262,7 @@ function speaking(get: Get<SessionHarness>, fresh: Get<CallScope>): void {
     await store.create(scope, draft())
     const messages: NewMessage[] = [
       said("\u0000 ünï \u{1f680}"),
-      said("", { role: "system", content: [] }),
+      said("", { role: "assistant", content: [], toolCalls: [{ id: "c0", name: "now", arguments: {} }] }),
       said("", {
         role: "assistant",
         content: [
@@ -281,6 +281,10 @@ function speaking(get: Get<SessionHarness>, fresh: Get<CallScope>): void {
       }),
       said("42", { role: "tool", toolCallId: "c1", tokens: { input: 0n, output: 5n } }),
     ]
+    assert.throws(() => messageBatch("s", [said("x"), said("", { content: [] })], undefined), {
+      reason: "INVALID_FIELD",
+      metadata: { field: "messages[1].content" },
+    })
     const appended = await store.append(scope, messageBatch("s", messages, 0n))
     assert.deepEqual(appended, {
       firstSequence: 1n,

@@ -399,6 +399,10 @@ describe("event and session services", { timeout: 120_000 }, () => {
     const sessionId = session?.sessionId ?? ""
     const append = (message: object) => sessions.appendMessages({ sessionId, messages: [message] })
     await fails(append({ role: 0 }), Code.InvalidArgument, "INVALID_FIELD")
+    await fails(append({ role: 1 }), Code.InvalidArgument, "INVALID_FIELD")
+    const fixed = sessions.updateSession({ session: { sessionId, agentId: "other" } })
+    await fails(fixed, Code.InvalidArgument, "INVALID_FIELD")
+    await assert.rejects(fixed, /title, metadata, state, expire_time, ttl/)
     await fails(append({ role: 9 }), Code.InvalidArgument, "INVALID_FIELD")
     await fails(append({ role: 1, content: [{}] }), Code.InvalidArgument, "INVALID_FIELD")
     await fails(append({ role: 1, tokens: { input: -1n } }), Code.InvalidArgument, "INVALID_FIELD")

@@ -63,6 +63,9 @@ const MESSAGE_OVERHEAD_BYTES = 64
 
 function draftOf(message: NewMessage, path: string): MessageDraft {
   const { role, tokens } = message
+  if (message.content.length === 0 && message.toolCalls.length === 0) {
+    throw invalidField(`${path}.content`, "must have a part where there are no tool calls")
+  }
   const body = encodeJson(bodyOf(message), path, MAX_MESSAGES_BYTES)
   const size = Math.max(Buffer.byteLength(body), messageBytes(message)) + MESSAGE_OVERHEAD_BYTES
   return { role, tokens, body, size }

@@ -636,7 +636,7 @@ export type NewMessage = Message<"keelplane.v1.NewMessage"> & {
   role: MessageRole;
 
   /**
-   * What is said, at most 128 parts. May be empty where there are tool calls.
+   * What is said, at most 128 parts. At least one part where there are no tool calls.
    *
    * @generated from field: repeated keelplane.v1.ContentPart content = 2;
    */
