@@ -9,6 +9,13 @@ const PREFACE = Buffer.from("PRI")
 /** How long a connection may stay silent before it has said what it speaks. */
 const FIRST_BYTES_MS = 10_000
 
+const fromSocketFiles = new WeakSet<Socket>()
+
+/** Whether a connection came in by a socket file: told by its listener, as a TCP connection that is gone has no address either. */
+export function isFromSocketFile(socket: Socket): boolean {
+  return fromSocketFiles.has(socket)
+}
+
 /** Who takes which connections. */
 export interface PortTargets {
   readonly http2: Pick<Transport, "accept">
@@ -22,10 +29,15 @@ export function createPort(targets: PortTargets): {
   readonly sockets: ReadonlySet<Socket>
 } {
   const sockets = new Set<Socket>()
+  let isSocketFile = false
   const server = createServer({ noDelay: true }, (socket) => {
     sockets.add(socket)
+    if (isSocketFile) fromSocketFiles.add(socket)
     socket.once("close", () => sockets.delete(socket))
     sort(socket, targets)
+  })
+  server.on("listening", () => {
+    isSocketFile = typeof server.address() === "string"
   })
   server.maxConnections = targets.maxConnections
   return { server, sockets }

@@ -1,32 +1,40 @@
 /** The edge for curl and browsers: Connect, gRPC-Web and JSON over HTTP/1.1, by connect-node, into the same handlers. */
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http"
+import { base64Decode } from "@bufbuild/protobuf/wire"
 import {
   createConnectRouter,
   createContextKey,
   createContextValues,
   type HandlerContext,
 } from "@connectrpc/connect"
-import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol"
+import type { UniversalHandler } from "@connectrpc/connect/protocol"
 import { errorToJsonBytes } from "@connectrpc/connect/protocol-connect"
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node"
-import { DomainError, invalidField } from "../../domain/kernel/errors.ts"
+import { DomainError } from "../../domain/kernel/errors.ts"
 import type { Logger } from "../../domain/kernel/logger.ts"
-import { recursionLimit, undecodable } from "../acceptor.ts"
+import { recursionLimit } from "../acceptor.ts"
 import type { CompiledMethod } from "../compile.ts"
 import { unknownMethod } from "../grpc-wire.ts"
 import type { RpcLimits } from "../limits.ts"
+import { isFromSocketFile } from "../port.ts"
 import { type RpcStatus, statusOf } from "../status.ts"
 import type { Methods } from "../transport.ts"
 import { ConnectSingleAnswerCall, ConnectStreamAnswerCall, connectError } from "./connect-call.ts"
+import { explained, type FaultScope, readableRequests, TIMEOUT_HEADER } from "./connect-faults.ts"
+import { foreignRequest } from "./connect-local.ts"
 
 const LONGEST_TIMEOUT_MS = 24 * 24 * 3_600_000
-const TIMEOUT_HEADER = "connect-timeout-ms"
 const PEER = createContextKey("")
 
 /** How the edge is exposed. */
 export interface ConnectOptions {
-  /** Authentication is off: then a page that a browser fetched from elsewhere must not reach the daemon by DNS rebinding. */
+  /** Authentication is off: then a page that a browser fetched from elsewhere must not reach the daemon. */
   readonly localOnly: boolean
+}
+
+interface Target {
+  readonly handler: UniversalHandler
+  readonly scope: FaultScope
 }
 
 /** A listener for an HTTP/1.1 server. */
@@ -45,10 +53,21 @@ export function createConnectHandler(
     jsonOptions: { recursionLimit: recursionLimit(limits.maxDepth), ignoreUnknownFields: false },
     binaryOptions: { recursionLimit: recursionLimit(limits.maxDepth), readUnknownFields: false },
   })
-  for (const method of methods.values()) router.rpc(method.desc, implementation(method) as never)
-  const handlers = new Map(router.handlers.map((each) => [each.requestPath, each]))
+  const scopes = new Map<string, FaultScope>()
+  for (const method of methods.values()) {
+    const { desc } = method
+    const name = `${desc.parent.typeName}/${desc.name}`
+    const scope = { method: name, typeName: desc.input.typeName, limits, logger }
+    scopes.set(`/${name}`, scope)
+    router.rpc(desc, implementation(method, scope) as never)
+  }
+  const handlers = new Map<string, Target>()
+  for (const handler of router.handlers) {
+    const scope = scopes.get(handler.requestPath)
+    if (scope !== undefined) handlers.set(handler.requestPath, { handler, scope })
+  }
   return (request, response) => {
-    serve(handlers, limits, options, request, response).catch((err: unknown) => {
+    serve(handlers, options, request, response).catch((err: unknown) => {
       // The peer has gone, or the answer could not be written: there is nobody to tell.
       if (!response.destroyed && !response.writableEnded) logger.warn({ err }, "an HTTP/1.1 answer broke off")
       response.destroy()
@@ -56,11 +75,16 @@ export function createConnectHandler(
   }
 }
 
-function implementation(method: CompiledMethod): (request: unknown, context: HandlerContext) => unknown {
+function implementation(
+  method: CompiledMethod,
+  scope: FaultScope,
+): (request: unknown, context: HandlerContext) => unknown {
   if (method.kind === "unary" || method.kind === "client_streaming") {
-    return (request, context) =>
+    return (sent, context) =>
       new Promise((resolve, reject) => {
         const peer = context.values.get(PEER)
+        const request =
+          method.kind === "unary" ? sent : readableRequests(sent as AsyncIterable<unknown>, scope)
         method.run(new ConnectSingleAnswerCall(method, request, context, peer, { resolve, reject }))
       })
   }
@@ -72,39 +96,40 @@ function implementation(method: CompiledMethod): (request: unknown, context: Han
 }
 
 async function serve(
-  handlers: ReadonlyMap<string, UniversalHandler>,
-  limits: RpcLimits,
+  handlers: ReadonlyMap<string, Target>,
   options: ConnectOptions,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   const path = request.url?.split("?", 1)[0] ?? ""
-  if (options.localOnly && !isLocalHost(request)) return answer(response, 403, foreignHost())
-  const handler = handlers.get(path)
-  if (handler === undefined) return answer(response, 404, unknownMethod(path))
+  const foreign = options.localOnly ? foreignRequest(request) : undefined
+  if (foreign !== undefined) return answer(response, 403, statusOf(foreign))
+  const target = handlers.get(path)
+  if (target === undefined) return answer(response, 404, unknownMethod(path))
+  const unreadable = unreadableUrl(request)
+  if (unreadable !== undefined) return answer(response, 400, statusOf(unreadable))
   clampTimeout(request)
-  const values = createContextValues().set(PEER, request.socket.remoteAddress ?? "unix")
+  const peer = isFromSocketFile(request.socket) ? "unix" : (request.socket.remoteAddress ?? "")
+  const values = createContextValues().set(PEER, peer)
+  const { handler, scope } = target
   const result = await handler(universalRequestFromNodeRequest(request, response, undefined, values))
-  await universalResponseToNodeResponse(await explained(result, handler, limits), response)
+  await universalResponseToNodeResponse(await explained(result, handler, request, scope), response)
 }
 
-/** Loopback names only; a socket file cannot be reached by a browser. */
-function isLocalHost(request: IncomingMessage): boolean {
-  if (request.socket.remoteAddress === undefined) return true
-  const host = (request.headers.host ?? "").replace(/:\d+$/, "").toLowerCase()
-  return host === "localhost" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
-}
-
-function foreignHost(): RpcStatus {
-  return statusOf(
-    new DomainError(
-      "PERMISSION_DENIED",
-      "without authentication only requests to a loopback host name are served",
-      {
-        metadata: { permission: "local" },
-      },
-    ),
-  )
+/** connect-node takes a host or a message of a GET that it cannot read for its own failure. */
+function unreadableUrl(request: IncomingMessage): DomainError | undefined {
+  // HTTP/1.0 needs no Host; connect-node does, if only to have a whole URL.
+  request.headers.host ??= "localhost"
+  const url = URL.parse(request.url ?? "", `http://${request.headers.host}`)
+  if (url === null)
+    return new DomainError("MALFORMED_MESSAGE", "the request's host or path is not one of a URL")
+  if (request.method !== "GET" || url.searchParams.get("base64") !== "1") return undefined
+  try {
+    base64Decode(url.searchParams.get("message") ?? "")
+    return undefined
+  } catch (cause) {
+    return new DomainError("MALFORMED_MESSAGE", "the query parameter message is not base64", { cause })
+  }
 }
 
 function clampTimeout(request: IncomingMessage): void {
@@ -117,48 +142,4 @@ function clampTimeout(request: IncomingMessage): void {
 function answer(response: ServerResponse, code: number, status: RpcStatus): void {
   response.writeHead(code, { "content-type": "application/json" })
   response.end(errorToJsonBytes(connectError(status), undefined))
-}
-
-/** connect-node answers unreadable requests by itself and without details; here they get the ErrorInfo that all others have. */
-async function explained(
-  result: UniversalServerResponse,
-  handler: UniversalHandler,
-  limits: RpcLimits,
-): Promise<UniversalServerResponse> {
-  if (result.status < 400 || result.header?.get("content-type") !== "application/json") return result
-  const chunks: Uint8Array[] = []
-  for await (const chunk of result.body ?? []) chunks.push(chunk)
-  const whole = Buffer.concat(chunks)
-  const body = JSON.parse(whole.toString()) as { code?: string; message?: string; details?: unknown[] }
-  if (body.details !== undefined && body.details.length > 0) return { ...result, body: once(whole) }
-  const status = meaning(body.code ?? "", body.message ?? "", handler.method.input.typeName, limits)
-  const bytes = errorToJsonBytes(connectError(status), undefined)
-  result.header.set("content-length", String(bytes.byteLength))
-  return { ...result, status: status.code === 13 ? 500 : status.code === 12 ? 501 : 400, body: once(bytes) }
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes
-}
-
-function meaning(code: string, message: string, typeName: string, limits: RpcLimits): RpcStatus {
-  if (code === "invalid_argument" && message.includes("timeout")) {
-    return statusOf(invalidField(TIMEOUT_HEADER, "must be 1 to 10 digits, in milliseconds"))
-  }
-  if (code === "invalid_argument" || message.startsWith("parse binary")) {
-    // What the JSON decoder says names the field and the rule, and nothing that the caller does not know.
-    const failure = undecodable(typeName, new Error(message), limits.maxDepth)
-    const text = code === "invalid_argument" ? `${failure.message}: ${message}` : failure.message
-    return statusOf(new DomainError(failure.reason, text, { metadata: failure.metadata }))
-  }
-  if (code === "resource_exhausted") {
-    const maximum = String(limits.maxMessageBytes)
-    return statusOf(
-      new DomainError("LIMIT_EXCEEDED", `the message is larger than ${maximum} bytes`, {
-        metadata: { limit: "message bytes", maximum },
-      }),
-    )
-  }
-  if (code === "unimplemented") return statusOf(new DomainError("UNIMPLEMENTED", message))
-  return statusOf(new DomainError("INTERNAL", "internal error"))
 }

@@ -22,6 +22,7 @@ export interface Edge {
   readonly log: ProbeLog
   readonly logged: { readonly message: string; readonly fields: Readonly<Record<string, unknown>> }[]
   readonly target: string
+  readonly socketFile: string
   readonly tcp: { readonly host: string; readonly port: number }
   readonly ops: { readonly host: string; readonly port: number }
   echo(request: Echo, options?: Partial<UnaryCall> & { method?: string }): Promise<Outcome>
@@ -58,6 +59,7 @@ export async function open(way: Way, options: Partial<ServerOptions> = {}): Prom
     log,
     logged,
     target,
+    socketFile: join(folder, "s"),
     tcp,
     ops,
     echo: (request, call) =>
