@@ -151,6 +151,36 @@ export function collectionPatch(request: UpdateCollectionRequest): CollectionPat
   }
 }
 
+/** Throws INVALID_FIELD where a request without a mask sets a pinned field to something else than the collection has. */
+export function checkPinned(request: UpdateCollectionRequest, current: Collection): void {
+  const { collection } = request
+  if (collection === undefined) return
+  const { dimension, metric, quantization, embedder, index } = collection
+  const same = {
+    dimension: dimension === 0 || dimension === current.dimension,
+    metric: metric === Metric.UNSPECIFIED || METRIC_OF[metric] === current.metric,
+    quantization:
+      quantization === Quantization.UNSPECIFIED || QUANTIZATION_OF[quantization] === current.quantization,
+    embedder: embedder === "" || embedder === current.embedder,
+    index: index.case === undefined || sameIndex(indexSpec(index), current.index),
+  }
+  for (const [field, kept] of Object.entries(same)) {
+    if (!kept) throw invalidField(`collection.${field}`, "is pinned: make another collection")
+  }
+}
+
+/** Whether what is asked for is what there is; 0 leaves a number to the server. */
+function sameIndex(asked: IndexSpec, present: IndexSpec): boolean {
+  if (asked.kind === "HNSW" && present.kind === "HNSW") {
+    const { m, efConstruction } = asked
+    return (m === 0 || m === present.m) && (efConstruction === 0 || efConstruction === present.efConstruction)
+  }
+  if (asked.kind === "IVF_FLAT" && present.kind === "IVF_FLAT") {
+    return asked.lists === 0 || asked.lists === present.lists
+  }
+  return asked.kind === present.kind
+}
+
 /** A duration in whole milliseconds, at least one. */
 export function wholeMs(ms: number): number {
   return Math.max(1, Math.ceil(ms))

@@ -1,7 +1,7 @@
 /** MemoryService. */
 import { createHash } from "node:crypto"
 import type { Clock } from "../domain/kernel/clock.ts"
-import { invalidField } from "../domain/kernel/errors.ts"
+import { DomainError, invalidField } from "../domain/kernel/errors.ts"
 import { parseFilter } from "../domain/kernel/filter/index.ts"
 import { createCollection } from "../domain/memory/create-collection.ts"
 import { type ImportChunk, importRecords } from "../domain/memory/import-records.ts"
@@ -20,6 +20,7 @@ import {
 } from "../gen/keelplane/v1/memory_service_pb.ts"
 import { type Handlers, type Service, service } from "../rpc/handler.ts"
 import {
+  checkPinned,
   collectionDraft,
   collectionMessage,
   collectionPatch,
@@ -90,6 +91,10 @@ function collectionHandlers(
       const id = req.collection?.id ?? ""
       checkText(id, "collection.id")
       checkPatch(patch)
+      if ((req.updateMask?.paths.length ?? 0) === 0) {
+        const current = await unlessGone(store.getCollection(ctx, id))
+        if (current !== undefined) checkPinned(req, current)
+      }
       return {
         collection: collectionMessage(await store.updateCollection(ctx, id, patch, req.ifRevisionMatch)),
       }
@@ -201,6 +206,16 @@ function searchHandlers(deps: MemoryServiceDeps): Pick<MemoryHandlers, "search" 
 function idOf(request: { readonly collectionId: string }): string {
   checkText(request.collectionId, "collection_id")
   return request.collectionId
+}
+
+/** The update itself says that a collection is gone, or answers a repeated request. */
+async function unlessGone<T>(read: Promise<T>): Promise<T | undefined> {
+  try {
+    return await read
+  } catch (error) {
+    if (error instanceof DomainError && error.reason === "NOT_FOUND") return undefined
+    throw error
+  }
 }
 
 function checkPatch(patch: ReturnType<typeof collectionPatch>): void {

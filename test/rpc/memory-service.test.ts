@@ -243,6 +243,60 @@ describe("memory service", { timeout: 120_000 }, () => {
     await fails(memory.upsertRecords(other), Code.InvalidArgument, "REQUEST_ID_REUSED")
   })
 
+  it("stays well when searches ask for too much or run out of time", async () => {
+    await memory.createCollection({ collection: { id: "heavy", dimension: 2 } })
+    const text = "heavy ".repeat(42_000)
+    for (let i = 0; i < 60; i += 10) {
+      const records = Array.from({ length: 10 }, (_, n) => ({
+        id: `r${i + n}`,
+        vector: packed(1, i + n),
+        text,
+      }))
+      await memory.upsertRecords({ collectionId: "heavy", records })
+    }
+    const target = { case: "vector" as const, value: packed(1, 0) }
+    const collectionId = "heavy"
+    const tooMuch = memory.search({ collectionId, query: { target, k: 60 } })
+    await fails(tooMuch, Code.InvalidArgument, "LIMIT_EXCEEDED", "query.k")
+    const queries = Array.from({ length: 64 }, () => ({ target, k: 300 }))
+    const batch = memory.batchSearch({ collectionId, queries })
+    await fails(batch, Code.InvalidArgument, "LIMIT_EXCEEDED", "queries")
+    const ids = Array.from({ length: 60 }, (_, i) => `r${i}`)
+    await fails(memory.getRecords({ collectionId, ids }), Code.InvalidArgument, "LIMIT_EXCEEDED", "ids")
+    const page = await memory.listRecords({ collectionId, pageSize: 60 })
+    assert.ok(page.records.length > 0 && page.nextPageToken !== "")
+    const words = queries.map((query) => ({ ...query, mode: SearchMode.KEYWORD, keywords: "heavy", k: 1 }))
+    const late = memory.batchSearch({ collectionId, queries: words }, { timeoutMs: 5 })
+    await assert.rejects(late, (error) => ConnectError.from(error).code === Code.DeadlineExceeded)
+    const light = await memory.search({ collectionId, query: { target, k: 60, view: RecordView.ID } })
+    assert.equal(light.result?.hits.length, 60)
+  })
+
+  it("refuses to change what is pinned, with a mask or without", async () => {
+    const made = { id: "pinned", dimension: 2, metric: Metric.L2, description: "a" }
+    await memory.createCollection({ collection: made })
+    const update = (more: object) => memory.updateCollection({ collection: { ...made, ...more } })
+    const changes: readonly (readonly [object, string])[] = [
+      [{ dimension: 3 }, "collection.dimension"],
+      [{ metric: Metric.COSINE }, "collection.metric"],
+      [{ quantization: Quantization.HALF }, "collection.quantization"],
+      [{ embedder: "builtin-lexical-384" }, "collection.embedder"],
+      [{ index: { case: "flat", value: {} } }, "collection.index"],
+    ]
+    for (const [change, field] of changes) {
+      await fails(update(change), Code.InvalidArgument, "INVALID_FIELD", field)
+    }
+    const { collection } = await update({ description: "b", quantization: Quantization.NONE })
+    assert.equal(collection?.description, "b")
+    assert.equal(
+      (await memory.updateCollection({ collection })).collection?.description,
+      "b",
+      "as it was read",
+    )
+    const bare = await memory.updateCollection({ collection: { id: "pinned", description: "c" } })
+    assert.equal(bare.collection?.description, "c")
+  })
+
   it("names the field at fault", async () => {
     await memory.createCollection({ collection: { id: "bad", dimension: 2 } })
     const upsert = (record: object) =>

@@ -605,7 +605,8 @@ export type UpdateCollectionRequest = Message<"keelplane.v1.UpdateCollectionRequ
   collection?: Collection | undefined;
 
   /**
-   * Which of description, labels and default_ttl to write; absent: those that are set in the message; `*`: all three.
+   * Which of description, labels and default_ttl to write; absent: those that are set in the message; `*`: all three. Without
+   * a mask a pinned field may be set to what it is already; anything else is INVALID_FIELD.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
