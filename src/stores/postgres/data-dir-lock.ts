@@ -1,9 +1,11 @@
 /** One daemon per data directory: a lock file that names its owner and is taken over when the owner is dead. */
 import { randomUUID } from "node:crypto"
-import { chmod, link, mkdir, readFile, rm, writeFile } from "node:fs/promises"
+import { link, readFile, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { setTimeout } from "node:timers/promises"
 import { DomainError } from "../../domain/kernel/errors.ts"
+import { makeDataDir } from "./data-dir.ts"
+import { hasBeat, type Place, placeOfSelf, SocketFolder, startBeat } from "./data-dir-pulse.ts"
 
 const FILE = "daemon.lock"
 /** Between two looks at a lock that another newcomer is just cleaning up. */
@@ -20,6 +22,18 @@ interface Owner {
   /** When the process began, in the kernel's ticks since boot; pids are used again. Empty where the system does not tell. */
   readonly started: string
   readonly nonce: string
+  /** Where the pid counts; undefined when nobody wrote it down. */
+  readonly place: Place | undefined
+  /** The socket in the directory that its process listens on; undefined where there are no sockets. */
+  readonly socket: string | undefined
+}
+
+/** One newcomer's view of one directory. */
+interface Newcomer {
+  readonly directory: string
+  readonly place: Place
+  readonly sockets: SocketFolder
+  readonly self: Owner
 }
 
 /**
@@ -27,23 +41,47 @@ interface Owner {
  * the directory when a living process holds it.
  */
 export async function lockDataDir(directory: string): Promise<DataDirLock> {
-  await mkdir(directory, { recursive: true, mode: 0o700 })
-  await chmod(directory, 0o700)
+  await makeDataDir(directory)
   const path = join(directory, FILE)
-  const self: Owner = { pid: process.pid, started: await startOf(process.pid), nonce: randomUUID() }
-  const holder = await take(path, self)
-  if (holder !== undefined) throw heldBy(holder, directory)
-  return { release: () => release(path, self) }
+  const sockets = await SocketFolder.open(directory)
+  const name = `daemon.${randomUUID()}.sock`
+  // It listens before any lock names it, so that a socket that refuses has lost its process.
+  const server = await sockets.listen(name)
+  const leave = async (): Promise<void> => {
+    if (server !== undefined) await new Promise((done) => server.close(done))
+    await sockets.close()
+  }
+  try {
+    const place = await placeOfSelf()
+    const started = await startOf(process.pid)
+    const socket = server === undefined ? undefined : name
+    const self: Owner = { pid: process.pid, started, nonce: randomUUID(), place, socket }
+    const holder = await take(path, { directory, place, sockets, self })
+    if (holder !== undefined) throw heldBy(holder, directory, place)
+    const stopBeat = await startBeat(path)
+    let released: Promise<void> | undefined
+    return {
+      release: () => {
+        released ??= stopBeat()
+          .then(() => release(path, self))
+          .finally(leave)
+        return released
+      },
+    }
+  } catch (error) {
+    await leave()
+    throw error
+  }
 }
 
-/** Takes the lock for `self`, from a dead holder too, or answers its living holder. */
-async function take(path: string, self: Owner): Promise<Owner | undefined> {
+/** Takes the lock for the newcomer, from a dead holder too, or answers its living holder. */
+async function take(path: string, newcomer: Newcomer): Promise<Owner | undefined> {
   for (;;) {
-    if (await create(path, self)) return undefined
+    if (await create(path, newcomer.self)) return undefined
     const owner = await readOwner(path)
     if (owner === "absent") continue
-    if (owner !== "unreadable" && (await isAlive(owner))) return owner
-    await removeDead(path, owner)
+    if (owner !== "unreadable" && (await isAlive(path, owner, newcomer))) return owner
+    await removeDead(path, owner, newcomer)
   }
 }
 
@@ -51,14 +89,18 @@ async function take(path: string, self: Owner): Promise<Owner | undefined> {
  * Removes the lock of a dead `owner`, under a lock named after that owner: a newcomer that is late must not remove the lock
  * that a faster one has taken meanwhile.
  */
-async function removeDead(path: string, owner: Owner | "unreadable"): Promise<void> {
+async function removeDead(path: string, owner: Owner | "unreadable", newcomer: Newcomer): Promise<void> {
   const guard = `${path}.${nonceOf(owner)}`
-  const self: Owner = { pid: process.pid, started: await startOf(process.pid), nonce: randomUUID() }
-  if ((await take(guard, self)) !== undefined) {
+  const self: Owner = { ...newcomer.self, nonce: randomUUID() }
+  if ((await take(guard, { ...newcomer, self })) !== undefined) {
     await setTimeout(RETRY_MS)
     return
   }
-  if (nonceOf(await readOwner(path)) === nonceOf(owner)) await rm(path, { force: true })
+  if (nonceOf(await readOwner(path)) === nonceOf(owner)) {
+    await rm(path, { force: true })
+    const socket = typeof owner === "string" ? undefined : owner.socket
+    if (socket !== undefined) await rm(join(newcomer.directory, socket), { force: true })
+  }
   await release(guard, self)
 }
 
@@ -83,8 +125,7 @@ function nonceOf(owner: Owner | "unreadable" | "absent"): string {
 
 async function readOwner(path: string): Promise<Owner | "unreadable" | "absent"> {
   try {
-    const owner: unknown = JSON.parse(await readFile(path, "utf8"))
-    return isOwner(owner) ? owner : "unreadable"
+    return toOwner(JSON.parse(await readFile(path, "utf8"))) ?? "unreadable"
   } catch (error) {
     if (hasCode(error, "ENOENT")) return "absent"
     if (error instanceof SyntaxError) return "unreadable"
@@ -92,22 +133,38 @@ async function readOwner(path: string): Promise<Owner | "unreadable" | "absent">
   }
 }
 
-function isOwner(value: unknown): value is Owner {
-  if (typeof value !== "object" || value === null) return false
-  const { pid, started, nonce } = value as Record<string, unknown>
-  return (
-    Number.isInteger(pid) &&
-    typeof started === "string" &&
-    typeof nonce === "string" &&
-    /^[\w-]+$/.test(nonce)
-  )
+function toOwner(value: unknown): Owner | undefined {
+  if (typeof value !== "object" || value === null) return undefined
+  const { pid, started, nonce, place, socket } = value as Record<string, unknown>
+  if (typeof pid !== "number" || !Number.isInteger(pid) || typeof started !== "string") return undefined
+  if (typeof nonce !== "string" || !/^[\w-]+$/.test(nonce)) return undefined
+  const named = typeof socket === "string" && /^daemon\.[\w-]+\.sock$/.test(socket)
+  return { pid, started, nonce, place: toPlace(place), socket: named ? socket : undefined }
+}
+
+function toPlace(value: unknown): Place | undefined {
+  if (typeof value !== "object" || value === null) return undefined
+  const { boot, namespace } = value as Record<string, unknown>
+  return typeof boot === "string" && typeof namespace === "string" ? { boot, namespace } : undefined
 }
 
 async function release(path: string, self: Owner): Promise<void> {
   if (nonceOf(await readOwner(path)) === self.nonce) await rm(path, { force: true })
 }
 
-async function isAlive(owner: Owner): Promise<boolean> {
+/** The kernel knows of a socket on this machine; a process id tells within its namespace; elsewhere there is the heartbeat. */
+async function isAlive(path: string, owner: Owner, { place, sockets }: Newcomer): Promise<boolean> {
+  const { boot, namespace } = owner.place ?? place
+  // A socket whose process runs on another machine that shares the directory refuses here.
+  if (owner.socket !== undefined) {
+    const answer = await sockets.probe(owner.socket)
+    if (answer === true || (answer === false && boot === place.boot)) return answer
+  }
+  if (boot === place.boot && namespace === place.namespace) return isRunning(owner)
+  return hasBeat(path)
+}
+
+async function isRunning(owner: Owner): Promise<boolean> {
   try {
     process.kill(owner.pid, 0)
   } catch (error) {
@@ -129,11 +186,13 @@ async function startOf(pid: number): Promise<string> {
   }
 }
 
-function heldBy(owner: Owner, directory: string): DomainError {
+function heldBy({ pid, place: where }: Owner, directory: string, place: Place): DomainError {
+  const near = where === undefined || (where.boot === place.boot && where.namespace === place.namespace)
+  const who = `process id ${pid}${near ? "" : " of another container or machine"}`
   return new DomainError(
     "FAILED_PRECONDITION",
-    `${directory} is in use by the daemon with process id ${owner.pid}; stop it, or give this one another --data-dir`,
-    { metadata: { pid: String(owner.pid), directory } },
+    `${directory} is in use by the daemon with ${who}; stop it, or give this one another --data-dir`,
+    { metadata: { pid: String(pid), directory } },
   )
 }
 
