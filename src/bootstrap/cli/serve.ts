@@ -15,6 +15,7 @@ export async function serve(loaded: LoadedConfig): Promise<number> {
   engines.catch(() => {})
   const { startDaemon } = await import("../daemon.ts")
   const daemon = await startDaemon(loaded, engines)
+  stop.started()
   dieOfDefects(daemon)
   process.stdout.write(welcome(loaded.config, daemon.addresses))
   const { logger } = daemon.telemetry
@@ -31,22 +32,35 @@ export async function serve(loaded: LoadedConfig): Promise<number> {
   process.exit(code)
 }
 
+/** A start that has not come to an end so long after a signal never will. */
+const START_LIMIT_MS = 10_000
+
 interface StopSignals {
   readonly first: Promise<string>
   /** The next signal after those that were already waited for. */
   next(): Promise<string>
+  /** The start is over: from now on the drain decides how long the end takes. */
+  started(): void
 }
 
-/** A signal during the start stops the daemon as soon as it is up; a second one ends the process at once. */
+/**
+ * A signal during the start stops the daemon as soon as it is up, or ends the process when the start takes too long; a second
+ * one ends the process at once.
+ */
 function stopSignals(): StopSignals {
   const first = Promise.withResolvers<string>()
   const second = Promise.withResolvers<string>()
   let seen = 0
   let waited = false
+  let starting = true
+  let limit: NodeJS.Timeout | undefined
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
       seen += 1
-      if (seen === 1) first.resolve(signal)
+      if (seen === 1) {
+        first.resolve(signal)
+        if (starting) limit = setTimeout(() => dieOf(signal), START_LIMIT_MS)
+      } else if (starting) dieOf(signal)
       else if (waited) second.resolve(signal)
       else process.exit(EXIT.forced)
     })
@@ -57,7 +71,22 @@ function stopSignals(): StopSignals {
       waited = true
       return second.promise
     },
+    started: () => {
+      starting = false
+      clearTimeout(limit)
+    },
   }
+}
+
+/**
+ * Ends the process in the kernel: exit() waits for threads, which is for ever when one is stuck in the file system that the
+ * start hangs on. Only the first process of a container cannot end itself that way.
+ */
+function dieOf(signal: "SIGTERM" | "SIGINT"): void {
+  process.stderr.write(`keelplane: ended by ${signal} before the start was complete\n`)
+  process.removeAllListeners(signal)
+  process.kill(process.pid, signal)
+  if (process.pid === 1) process.exit(EXIT.forced)
 }
 
 /** After a defect nothing is known about the state: log it and end. The embedded store recovers as after a power cut. */
