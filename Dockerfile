@@ -5,7 +5,7 @@ WORKDIR /src
 COPY package.json package-lock.json ./
 RUN npm ci
 COPY . .
-RUN npm run build && npm prune --omit=dev
+RUN npm run build && npm prune --omit=dev && mkdir -m 0700 -p /var/lib/keelplane
 
 # Run stage: no shell, no package manager, uid 65532.
 FROM gcr.io/distroless/nodejs24-debian12:nonroot
@@ -17,6 +17,8 @@ COPY --from=build /src/package.json /src/LICENSE ./
 COPY --from=build /src/node_modules ./node_modules
 COPY --from=build /src/dist ./dist
 COPY --from=build /src/proto ./proto
+# A new volume takes the owner of what the image has there.
+COPY --from=build --chown=65532:65532 /var/lib/keelplane /var/lib/keelplane
 ENV NODE_ENV=production \
     KEELPLANE_DATA_DIR=/var/lib/keelplane
 VOLUME ["/var/lib/keelplane"]
