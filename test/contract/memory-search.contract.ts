@@ -298,6 +298,8 @@ function indexTests(h: () => MemoryHarness, check: Check): void {
             [progress[0]?.phase, progress.at(-1)?.phase, progress.at(-1)?.state],
             ["ANALYZE", "DONE", "READY"],
           )
+          const steps = progress.filter(({ phase }) => phase === "INDEX")
+          assert.deepEqual([steps[0]?.total, steps.at(-1)?.total, steps.at(-1)?.done], [300, 300, 300])
           assert.equal((await h().store.getCollection(scope, "c")).indexState, "READY")
           assert.deepEqual(await ids(h(), scope, rare), before)
           assert.equal(before.length, 3)

@@ -28,12 +28,15 @@ export async function* optimizeCollection(
   yield { phase: "ANALYZE", done: total, total, state: collection.indexState }
   if (rebuild) await store.dropIndex(scope, collectionId)
   let state = collection.indexState
+  // A collection without an index has all of its records before it; of one with an index it is known at the end only.
+  const all = collection.index.kind !== "FLAT" && (rebuild || state === "EXACT")
   let indexed = 0
   for (;;) {
     const step = await store.indexStep(scope, collectionId, STEP_RECORDS, true)
     state = step.state
     indexed += step.moved
-    yield { phase: "INDEX", done: indexed, total: rebuild ? total : 0, state }
+    const expected = all ? Math.max(total, indexed) : 0
+    yield { phase: "INDEX", done: indexed, total: step.done ? indexed : expected, state }
     if (step.done) break
     // Between two steps other work gets its turn, and a cancelled call ends.
     await new Promise((resume) => setImmediate(resume))
