@@ -1,24 +1,5 @@
 /** docs/errors.md, made from the comments and options of the ErrorReason enum. */
-
-const CODES = [
-  "OK",
-  "CANCELLED",
-  "UNKNOWN",
-  "INVALID_ARGUMENT",
-  "DEADLINE_EXCEEDED",
-  "NOT_FOUND",
-  "ALREADY_EXISTS",
-  "PERMISSION_DENIED",
-  "RESOURCE_EXHAUSTED",
-  "FAILED_PRECONDITION",
-  "ABORTED",
-  "OUT_OF_RANGE",
-  "UNIMPLEMENTED",
-  "INTERNAL",
-  "UNAVAILABLE",
-  "DATA_LOSS",
-  "UNAUTHENTICATED",
-]
+import { STATUS_NAMES } from "../src/telemetry/rpc-observer.ts"
 
 /** One reason as the proto describes it. */
 export interface DocumentedReason {
@@ -34,7 +15,7 @@ const VALUE = /((?:^ *\/\/.*\n)+) *ERROR_REASON_(\w+) = \d+ \[\(error\) = \{([^}
 export function readReasons(proto: string): readonly DocumentedReason[] {
   return [...proto.matchAll(VALUE)].map(([, comment = "", name = "", options = ""]) => ({
     name,
-    code: CODES[Number(/code: (\d+)/.exec(options)?.[1])] ?? "UNKNOWN",
+    code: STATUS_NAMES[Number(/code: (\d+)/.exec(options)?.[1])] ?? "UNKNOWN",
     retryable: /retryable: true/.test(options),
     text: comment
       .replace(/^ *\/\/ ?/gm, "")

@@ -4,7 +4,8 @@ import type { Counter, Histogram, MetricRegistry } from "./metrics.ts"
 import { LABEL, METRIC } from "./names.ts"
 import type { CallSpan, Tracing } from "./tracing.ts"
 
-const STATUS_NAMES = [
+/** Names of the canonical status codes, by number. */
+export const STATUS_NAMES: readonly string[] = [
   "OK",
   "CANCELLED",
   "UNKNOWN",

@@ -1,5 +1,7 @@
 /** Index work: on request with progress, and in the background in steps that leave room for calls. */
+
 import { DomainError } from "../kernel/errors.ts"
+import { pause } from "../kernel/pause.ts"
 import { type CallScope, parseTenantId, systemScope } from "../kernel/scope.ts"
 import type { IndexState } from "./model.ts"
 import type { MemoryStore } from "./ports.ts"
@@ -72,7 +74,7 @@ export async function maintainIndexes(
       const began = performance.now()
       done = await stepUnlessGone(store, scope, id)
       steps++
-      await rest(3 * (performance.now() - began), options.signal)
+      await pause(3 * (performance.now() - began), options.signal)
     }
   }
   return steps
@@ -85,16 +87,4 @@ async function stepUnlessGone(store: MemoryStore, scope: CallScope, id: string):
     if (error instanceof DomainError && error.reason === "NOT_FOUND") return true
     throw error
   }
-}
-
-function rest(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const wake = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener("abort", wake)
-      resolve()
-    }
-    const timer = setTimeout(wake, ms)
-    signal.addEventListener("abort", wake, { once: true })
-  })
 }

@@ -1,6 +1,8 @@
 /** An embedder behind an OpenAI-compatible `/embeddings` endpoint. */
+
 import { readFile } from "node:fs/promises"
 import { DomainError } from "../../domain/kernel/errors.ts"
+import { pause } from "../../domain/kernel/pause.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { Embedder } from "../../domain/memory/ports.ts"
 
@@ -106,7 +108,7 @@ async function embedBatch(
     const wait = Math.max(waitMs, Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** attempt))
     // Waiting past the deadline would only turn a clear answer into an unclear one.
     if (wait > LONGEST_WAIT_MS || Date.now() + wait >= scope.deadlineMs) throw error
-    await sleep(wait, scope.signal)
+    await pause(wait, scope.signal)
   }
 }
 
@@ -264,16 +266,4 @@ function throwIfEnded(scope: CallScope): void {
   if (!scope.signal.aborted) return
   const { reason } = scope.signal
   throw reason instanceof DomainError ? reason : new DomainError("CANCELLED", "the call was cancelled")
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const wake = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener("abort", wake)
-      resolve()
-    }
-    const timer = setTimeout(wake, ms)
-    signal.addEventListener("abort", wake, { once: true })
-  })
 }
