@@ -1,6 +1,7 @@
 /**
- * The composition root. Order of a start: telemetry, engines in parallel, migrations, planes, ports, upkeep, ready. A stop
- * goes the other way round and is the same whether a start failed half-way or a daemon drained.
+ * The composition root. Order of a start: telemetry, engines in parallel, planes, migrations and what else must be there before
+ * the first call, ports, upkeep, ready. Stores that do not answer are prepared later, behind a gate. A stop goes the other way
+ * round and is the same whether a start failed half-way or a daemon drained.
  */
 import { parseAddress } from "../config/address.ts"
 import type { LoadedConfig } from "../config/load.ts"
@@ -9,10 +10,11 @@ import { systemClock } from "../domain/kernel/clock.ts"
 import { createServer } from "../rpc/server.ts"
 import type { Addresses, RpcServer } from "../rpc/server-options.ts"
 import { Pages } from "../services/paging.ts"
-import { assertIsolation, getOrCreateSecret, sweepIdempotency } from "../stores/postgres/index.ts"
+import { getOrCreateSecret, type SqlEngine, sweepIdempotency } from "../stores/postgres/index.ts"
 import { startTelemetry, type Telemetry } from "../telemetry/index.ts"
 import { createAuthenticator } from "./authentication.ts"
-import { type OpenEngine, openEngines, type SqlStoreName } from "./engines.ts"
+import type { OpenEngine, StoreName } from "./engines/engine.ts"
+import { openEngines } from "./engines/open.ts"
 import { createGuards, type Guards } from "./guards.ts"
 import type { Kit, Plane } from "./kit.ts"
 import { registerMetrics, sweepObserver } from "./metrics.ts"
@@ -23,6 +25,7 @@ import { controlPlane } from "./planes/control.ts"
 import { auditPlane, workPlane } from "./planes/event.ts"
 import { memoryPlane } from "./planes/memory.ts"
 import { streamPlane } from "./planes/streams.ts"
+import { Readiness } from "./readiness.ts"
 import { type Sweeper, Sweepers } from "./sweepers.ts"
 import { version } from "./version.ts"
 
@@ -86,11 +89,13 @@ async function start(
   })
   undo.add(() => telemetry.stop())
   const engines = await opening
-  undo.add(() => Promise.all(engines.map(({ sql }) => sql.close())))
-  await migrateAll(engines, telemetry)
-  const guards = createGuards(config, telemetry, engines)
+  undo.add(() => Promise.all(engines.map((engine) => engine.close())))
+  tellSlowStarts(engines, telemetry)
+  const readiness = new Readiness(config, engines, telemetry.logger)
+  undo.add(() => readiness.stop())
+  const guards = createGuards(config, telemetry, engines, readiness)
   undo.add(async () => guards.close())
-  const kit = await createKit(config, telemetry, engines, guards)
+  const kit = createKit(config, telemetry, engines, guards, readiness)
   const drain = Promise.withResolvers<void>()
   const control = await controlPlane(kit)
   undo.add(() => control.close())
@@ -100,12 +105,12 @@ async function start(
     undo.add(() => plane.close())
     planes.push(plane)
   }
-  const monitor = new StoreMonitor(engines, telemetry.logger)
+  await readiness.start()
+  const monitor = new StoreMonitor(engines, readiness, telemetry.logger)
   const admin = adminPlane({
     loaded,
     kit,
     engines,
-    planes,
     guards,
     monitor,
     server: () => server,
@@ -122,7 +127,7 @@ async function start(
     reflection: config.listen.reflection,
     ops: { metrics: () => telemetry.metrics.expose(), readiness: () => monitor.notReady() },
   })
-  registerMetrics(telemetry.metrics, { server, engines, planes, guards, monitor })
+  registerMetrics(telemetry.metrics, { server, engines, guards, monitor })
   const addresses = await server.start()
   undo.add(() => server.stop())
   monitor.start(server.health, planes)
@@ -144,39 +149,41 @@ async function start(
   }
 }
 
-async function migrateAll(engines: readonly OpenEngine[], { logger }: Telemetry): Promise<void> {
-  await Promise.all(
-    engines.map(async ({ name, sql }) => {
-      if (sql.initdb !== undefined)
-        logger.info({ store: name, reason: sql.initdb }, "a new database was made by initdb, the slow way")
-      const applied = await sql.migrate()
-      await assertIsolation(sql.database)
-      if (applied.length > 0)
-        logger.info({ store: name, count: applied.length }, "the schema was brought up to date")
-    }),
-  )
+function tellSlowStarts(engines: readonly OpenEngine[], { logger }: Telemetry): void {
+  for (const { name, handle } of engines) {
+    const reason = handle.kind === "sql" ? handle.sql.initdb : undefined
+    if (reason !== undefined)
+      logger.info({ store: name, reason }, "a new database was made by initdb, the slow way")
+  }
 }
 
-async function createKit(
+function createKit(
   config: Config,
   { logger }: Telemetry,
   engines: readonly OpenEngine[],
   guards: Guards,
-): Promise<Kit> {
-  const sql = (store: SqlStoreName) => {
-    const engine = engines.find(({ stores }) => stores.includes(store))
-    if (engine === undefined) throw new Error(`no engine serves the store ${store}`)
-    return engine.sql
+  readiness: Readiness,
+): Kit {
+  const handle = (store: StoreName) => engines.find(({ stores }) => stores.includes(store))?.handle
+  const sql = (store: StoreName): SqlEngine => {
+    const found = handle(store)
+    if (found?.kind !== "sql") throw new Error(`the store ${store} is not an SQL database`)
+    return found.sql
   }
-  const key = await getOrCreateSecret(sql("control").database, "page-token-key", PAGE_KEY_BYTES)
+  const pages = new Pages()
+  const { database } = sql("control")
+  readiness.before("control", async () =>
+    pages.useKey(await getOrCreateSecret(database, "page-token-key", PAGE_KEY_BYTES)),
+  )
   return {
     config,
     logger,
     clock: systemClock,
-    pages: new Pages(key),
+    pages,
+    handle,
     sql,
+    before: (store, work) => readiness.before(store, work),
     guard: guards.guard,
-    observe: guards.observe,
   }
 }
 
@@ -199,7 +206,9 @@ function rpcLimits({ limits }: Config) {
   }
 }
 
-function engineSweepers({ name, sql }: OpenEngine): readonly Sweeper[] {
+function engineSweepers({ name, handle }: OpenEngine): readonly Sweeper[] {
+  if (handle.kind !== "sql") return []
+  const { sql } = handle
   return [
     {
       name: `idempotency:${name}`,

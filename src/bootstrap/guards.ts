@@ -9,16 +9,17 @@ import {
   type OperationClass,
 } from "../stores/decorators/breaker.ts"
 import { deadline } from "../stores/decorators/deadline.ts"
+import { gate } from "../stores/decorators/gate.ts"
 import { guard } from "../stores/decorators/guard.ts"
 import { observe } from "../stores/decorators/observe.ts"
 import { wrapPort } from "../stores/decorators/wrap.ts"
 import type { Telemetry } from "../telemetry/index.ts"
-import { type OpenEngine, SQL_STORES, type SqlStoreName } from "./engines.ts"
+import type { OpenEngine, StoreName } from "./engines/engine.ts"
+import type { Readiness } from "./readiness.ts"
 
 /** Wraps ports; see {@link Kit}. */
 export interface Guards {
-  guard<P extends object>(store: SqlStoreName, name: string, port: P, operations: Operations<P>): P
-  observe<P extends object>(store: string, name: string, port: P, operations: Operations<P>): P
+  guard<P extends object>(store: StoreName, name: string, port: P, operations: Operations<P>): P
   /** Every breaker as it stands. */
   breakers(): readonly BreakerState[]
   /** Stops the breakers' timers. */
@@ -27,24 +28,28 @@ export interface Guards {
 
 type Breakers = Readonly<Record<OperationClass, Breaker>>
 
-/** Makes the breakers of every SQL store of the configuration. */
-export function createGuards(config: Config, telemetry: Telemetry, engines: readonly OpenEngine[]): Guards {
-  const breakers = new Map<SqlStoreName, Breakers>()
-  for (const store of SQL_STORES) {
-    const engine = engines.find(({ stores }) => stores.includes(store))
-    if (engine !== undefined) breakers.set(store, makeBreakers(config, store, engine, telemetry))
+/** Makes the breakers of every store whose engine is not in this thread. */
+export function createGuards(
+  config: Config,
+  telemetry: Telemetry,
+  engines: readonly OpenEngine[],
+  readiness: Readiness,
+): Guards {
+  const breakers = new Map<StoreName, Breakers>()
+  for (const engine of engines) {
+    if (engine.inThread) continue
+    for (const store of engine.stores) breakers.set(store, makeBreakers(config, store, engine, telemetry))
   }
   const all = () => [...breakers.values()].flatMap(({ read, write }) => [read, write])
   return {
     guard: (store, name, port, operations) => {
       const pair = breakers.get(store)
-      if (pair === undefined) throw new Error(`no engine serves the store ${store}`)
+      const watch = observe(store, name, telemetry.stores)
+      if (pair === undefined) return wrapPort(port, operations, watch)
       const timed = wrapPort(port, operations, deadline(store))
       const guarded = wrapPort(timed, operations, guard(pair, config.stores[store].breaker.slow_ms))
-      return wrapPort(guarded, operations, observe(store, name, telemetry.stores))
+      return wrapPort(wrapPort(guarded, operations, gate(store, readiness.gate(store))), operations, watch)
     },
-    observe: (store, name, port, operations) =>
-      wrapPort(port, operations, observe(store, name, telemetry.stores)),
     breakers: () => all().map((breaker) => breaker.state()),
     close: () => {
       for (const breaker of all()) breaker.stop()
@@ -52,19 +57,14 @@ export function createGuards(config: Config, telemetry: Telemetry, engines: read
   }
 }
 
-function makeBreakers(
-  config: Config,
-  store: SqlStoreName,
-  engine: OpenEngine,
-  { logger }: Telemetry,
-): Breakers {
+function makeBreakers(config: Config, store: StoreName, engine: OpenEngine, { logger }: Telemetry): Breakers {
   const make = (operationClass: OperationClass) =>
     new Breaker({
       store,
       operationClass,
       settings: settingsOf(config.stores[store].breaker),
       probe: (signal, timeoutMs) =>
-        engine.sql.ping({ ...systemScope(PLATFORM_TENANT, signal), deadlineMs: Date.now() + timeoutMs }),
+        engine.ping({ ...systemScope(PLATFORM_TENANT, signal), deadlineMs: Date.now() + timeoutMs }),
       onChange: ({ state }) =>
         logger.warn({ store, breaker: operationClass, state }, "a breaker changed its state"),
     })

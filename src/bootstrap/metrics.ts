@@ -2,9 +2,8 @@ import type { RpcServer } from "../rpc/server-options.ts"
 import type { Telemetry } from "../telemetry/index.ts"
 import type { MetricRegistry } from "../telemetry/metrics.ts"
 import { LABEL, METRIC } from "../telemetry/names.ts"
-import type { OpenEngine } from "./engines.ts"
+import type { OpenEngine } from "./engines/engine.ts"
 import type { Guards } from "./guards.ts"
-import type { Plane } from "./kit.ts"
 import type { StoreMonitor } from "./monitor.ts"
 import type { SweepObserver } from "./sweepers.ts"
 
@@ -12,7 +11,6 @@ import type { SweepObserver } from "./sweepers.ts"
 export interface MetricSources {
   readonly server: RpcServer
   readonly engines: readonly OpenEngine[]
-  readonly planes: readonly Plane[]
   readonly guards: Guards
   readonly monitor: StoreMonitor
 }
@@ -22,13 +20,13 @@ const BREAKER_STATE_VALUE = { closed: 0, half_open: 1, open: 2 } as const
 /** Gauges that are read at each scrape. */
 export function registerMetrics(
   metrics: MetricRegistry,
-  { server, engines, planes, guards, monitor }: MetricSources,
+  { server, engines, guards, monitor }: MetricSources,
 ): void {
   const inFlight = metrics.gauge(METRIC.rpcInFlight, "Unary calls in flight.").with()
   const streams = metrics.gauge(METRIC.rpcStreams, "Open streams and long polls.").with()
   const connections = metrics.gauge(METRIC.connections, "Open connections to the data port.").with()
   const up = metrics.gauge(METRIC.storeUp, "1 while a store answers.", [LABEL.store])
-  const state = metrics.gauge(METRIC.breakerState, "0 closed, 1 half-open, 2 open.", [
+  const breakers = metrics.gauge(METRIC.breakerState, "0 closed, 1 half-open, 2 open.", [
     LABEL.store,
     LABEL.operationClass,
   ])
@@ -37,25 +35,27 @@ export function registerMetrics(
   const bytes = metrics.gauge(METRIC.cacheBytes, "What the cache inside the daemon weighs.").with()
   const entries = metrics.gauge(METRIC.cacheEntries, "Keys of the cache inside the daemon.").with()
   metrics.onCollect(() => {
-    for (const { engine } of planes) {
-      const usage = engine?.usage?.()
-      if (usage === undefined) continue
-      bytes.set(usage.bytes)
-      entries.set(usage.entries)
-    }
     const stats = server.stats()
     inFlight.set(stats.inFlight)
     streams.set(stats.streams)
     connections.set(stats.connections)
     for (const breaker of guards.breakers()) {
-      state.with(breaker.store, breaker.operationClass).set(BREAKER_STATE_VALUE[breaker.state])
+      breakers.with(breaker.store, breaker.operationClass).set(BREAKER_STATE_VALUE[breaker.state])
     }
-    for (const { name, sql } of engines) {
-      const { inUse, idle, waiting: queued } = sql.stats()
-      up.with(name).set(monitor.isUp(name) ? 1 : 0)
-      pool.with(name, "idle").set(idle)
-      pool.with(name, "used").set(inUse)
-      waiting.with(name).set(queued)
+    for (const engine of engines) {
+      const { name, handle } = engine
+      up.with(name).set(monitor.isUp(engine) ? 1 : 0)
+      const state = engine.pool?.()
+      if (state !== undefined) {
+        pool.with(name, "idle").set(state.idle)
+        pool.with(name, "used").set(state.inUse)
+        waiting.with(name).set(state.waiting)
+      }
+      const usage = handle.kind === "cache" ? handle.cache.usage?.() : undefined
+      if (usage !== undefined) {
+        bytes.set(usage.bytes)
+        entries.set(usage.entries)
+      }
     }
   })
 }

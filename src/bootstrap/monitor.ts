@@ -3,11 +3,14 @@ import type { Logger } from "../domain/kernel/logger.ts"
 import { PLATFORM_TENANT, systemScope } from "../domain/kernel/scope.ts"
 import type { HealthRegistry } from "../rpc/builtin/health-registry.ts"
 import type { NotReady } from "../rpc/server-options.ts"
-import type { OpenEngine } from "./engines.ts"
+import type { OpenEngine, StoreName } from "./engines/engine.ts"
 import type { Plane } from "./kit.ts"
+import type { Readiness } from "./readiness.ts"
 
 const INTERVAL_MS = 2_000
 const PING_TIMEOUT_MS = 2_000
+/** Without these the agent is served, if slower or with poorer answers; taking it out of service would help nobody. */
+const DISPENSABLE: ReadonlySet<StoreName> = new Set(["cache", "vectors"])
 /** One lost ping is noise. */
 const FAILURES_TO_DOWN = 2
 
@@ -26,19 +29,24 @@ export interface StoreState {
 /** Pings stores until it is stopped. */
 export class StoreMonitor {
   readonly #engines: readonly OpenEngine[]
+  readonly #readiness: Readiness
   readonly #logger: Logger
   readonly #states = new Map<string, State>()
   readonly #timers = new Set<NodeJS.Timeout>()
+  /** Whether an engine was up when the health of the services was last set. */
+  readonly #told = new Map<OpenEngine, boolean>()
   #stopped = false
 
-  constructor(engines: readonly OpenEngine[], logger: Logger) {
+  constructor(engines: readonly OpenEngine[], readiness: Readiness, logger: Logger) {
     this.#engines = engines
+    this.#readiness = readiness
     this.#logger = logger
     for (const { name } of engines) this.#states.set(name, { failures: 0, latencyMs: undefined })
   }
 
   /** Begins; from now on `health` follows the stores. */
   start(health: HealthRegistry, planes: readonly Plane[]): void {
+    for (const plane of planes) this.#update(plane, health)
     for (const engine of this.#engines) void this.#watch(engine, health, planes)
   }
 
@@ -48,31 +56,36 @@ export class StoreMonitor {
     for (const timer of this.#timers) clearTimeout(timer)
   }
 
-  /** Whether the engine `name` answers. */
-  isUp(name: string): boolean {
-    return (this.#states.get(name)?.failures ?? 0) < FAILURES_TO_DOWN
+  /** Whether the engine is usable and answers. */
+  isUp(engine: OpenEngine): boolean {
+    return (
+      this.#readiness.isReady(engine) && (this.#states.get(engine.name)?.failures ?? 0) < FAILURES_TO_DOWN
+    )
   }
 
-  /** Asks the engine `name` now and answers what is known then, within two seconds. */
-  async check(name: string): Promise<StoreState> {
-    const engine = this.#engines.find((each) => each.name === name)
-    if (engine !== undefined) await this.#ping(engine)
-    const state = this.#states.get(name)
-    return { up: state?.failures === 0, latencyMs: state?.latencyMs }
+  /** Asks the engine now and answers what is known then, within two seconds. */
+  async check(engine: OpenEngine): Promise<StoreState> {
+    await this.#ping(engine)
+    const state = this.#states.get(engine.name)
+    return {
+      up: this.#readiness.isReady(engine) && state?.failures === 0,
+      latencyMs: engine.inThread ? undefined : state?.latencyMs,
+    }
   }
 
-  /** Stores that do not answer, for /readyz. */
+  /** Stores that do not answer, for /readyz. Those that only make answers slower or poorer do not count. */
   notReady(): readonly NotReady[] {
     return this.#engines
-      .filter(({ name }) => !this.isUp(name))
+      .filter((engine) => !this.isUp(engine) && !engine.stores.every((store) => DISPENSABLE.has(store)))
       .map(({ name }) => ({ part: `store:${name}`, reason: "does not answer" }))
   }
 
   async #watch(engine: OpenEngine, health: HealthRegistry, planes: readonly Plane[]): Promise<void> {
     while (!this.#stopped) {
-      const before = this.isUp(engine.name)
+      const before = this.#told.get(engine) ?? true
       await this.#ping(engine)
-      const after = this.isUp(engine.name)
+      const after = this.isUp(engine)
+      this.#told.set(engine, after)
       if (before !== after && !this.#stopped) {
         this.#logger.warn(
           { store: engine.name },
@@ -86,13 +99,13 @@ export class StoreMonitor {
 
   #update(plane: Plane, health: HealthRegistry): void {
     const serving = this.#engines.every(
-      ({ name, stores }) => this.isUp(name) || !stores.some((store) => plane.needs.includes(store)),
+      (engine) => this.isUp(engine) || !engine.stores.some((store) => plane.needs.includes(store)),
     )
     for (const { descriptor } of plane.services) health.set(descriptor.typeName, serving)
   }
 
-  async #ping({ name, sql }: OpenEngine): Promise<void> {
-    const state = this.#states.get(name)
+  async #ping(engine: OpenEngine): Promise<void> {
+    const state = this.#states.get(engine.name)
     if (state === undefined) return
     const started = performance.now()
     const abort = new AbortController()
@@ -102,7 +115,7 @@ export class StoreMonitor {
       abort.signal.addEventListener("abort", () => reject(new Error("no answer in time")))
     })
     try {
-      await Promise.race([sql.ping(scope), hung])
+      await Promise.race([engine.ping(scope), hung])
       state.failures = 0
       state.latencyMs = performance.now() - started
     } catch {

@@ -63,26 +63,30 @@ const limiting: Rule = ({ limits }) => [
   ),
 ]
 
-/** ControlService writes its audit records in the transactions of its changes; AuditService reads them in the events store. */
-const auditing: Rule = ({ stores }) =>
+/** ControlService's audit records reach another database through the outbox, which does not serve a second SQL database yet. */
+const auditing: Rule = ({ stores: { events, control } }) =>
   breakWhen(
-    stores.events.url.reveal() !== stores.control.url.reveal(),
+    isSql(events.url.reveal()) && events.url.reveal() !== control.url.reveal(),
     ["stores", "events", "url"],
-    "must be the database of stores.control, where the audit records of ControlService are",
+    "must be the database of stores.control, where the audit records of ControlService are, or a Cassandra cluster",
   )
 
+const isSql = (url: string) => url === "embedded" || /^postgres(ql)?:/.test(url)
+
+const STORES = ["memory", "vectors", "events", "control", "cache"] as const
+
 const storing: Rule = ({ stores }) =>
-  (["memory", "events", "control"] as const).flatMap((name) => {
+  STORES.flatMap((name) => {
     const { url, password_file, breaker } = stores[name]
-    const embedded = url.reveal() === "embedded"
+    const here = url.reveal() === "embedded" || url.reveal() === "none"
     return [
       ...breakWhen(
-        embedded && password_file !== undefined,
+        here && password_file !== undefined,
         ["stores", name, "password_file"],
-        "has no effect with the embedded engine",
+        `has no effect with the url "${url.reveal()}"`,
       ),
       ...breakWhen(
-        password_file !== undefined && !embedded && hasPassword(url.reveal()),
+        password_file !== undefined && !here && hasPassword(url.reveal()),
         ["stores", name, "password_file"],
         "and a password in the url exclude each other",
       ),
@@ -95,23 +99,14 @@ const storing: Rule = ({ stores }) =>
     ]
   })
 
-const cacheStoring: Rule = ({ stores: { cache } }) => {
-  const embedded = cache.url.reveal() === "embedded"
-  const given = cache.password_file !== undefined
-  return [
-    ...breakWhen(
-      embedded && given,
-      ["stores", "cache", "password_file"],
-      "has no effect with the embedded engine",
+const pooling: Rule = ({ stores }) =>
+  (["memory", "events", "control"] as const).flatMap((name) =>
+    breakWhen(
+      stores[name].pool_min > stores[name].pool_max,
+      ["stores", name, "pool_min"],
+      "is larger than pool_max",
     ),
-    ...breakWhen(
-      given && !embedded && hasPassword(cache.url.reveal()),
-      ["stores", "cache", "password_file"],
-      "and a password in the url exclude each other",
-    ),
-    ...unreadable(["stores", "cache", "password_file"], cache.password_file),
-  ]
-}
+  )
 
 const caching: Rule = ({ cache }) => [
   ...Object.entries(cache.scripts).flatMap(([name, file]) => unreadable(["cache", "scripts", name], file)),
@@ -144,7 +139,7 @@ const RULES: readonly Rule[] = [
   authentication,
   limiting,
   storing,
-  cacheStoring,
+  pooling,
   auditing,
   caching,
   embedding,
@@ -165,12 +160,9 @@ function unreadable(path: readonly string[], file: string | undefined): readonly
   }
 }
 
+/** By the text itself: a URL with several hosts is none to the parser. */
 function hasPassword(url: string): boolean {
-  try {
-    return new URL(url).password !== ""
-  } catch {
-    return false
-  }
+  return /^[^:]+:\/\/[^/?#@]*:[^/?#@]+@/.test(url)
 }
 
 function plainAndRemote(url: string): boolean {

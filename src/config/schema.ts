@@ -4,10 +4,9 @@
  */
 import { z } from "zod"
 import { parseAddress } from "./address.ts"
-import { Secret, secretUrl } from "./secret.ts"
-
-const count = (minimum: number, maximum: number) => z.int().min(minimum).max(maximum)
-const text = (maximum: number) => z.string().min(1).max(maximum)
+import { count, text } from "./forms.ts"
+import type { Secret } from "./secret.ts"
+import { stores } from "./stores.ts"
 
 const address = text(260).refine((value) => parseAddress(value) !== undefined, {
   message: "must be host:port, for example 127.0.0.1:50051",
@@ -88,81 +87,6 @@ const limits = z
   })
   .prefault({})
   .describe("How much a caller may ask.")
-
-const breaker = z
-  .strictObject({
-    enabled: z.boolean().default(true).describe("False never refuses a call because of earlier failures."),
-    error_percent: count(1, 99)
-      .default(50)
-      .describe("Share of failed calls in the window above which the breaker opens."),
-    volume: count(20, 100_000)
-      .default(20)
-      .describe("Calls in the window below which the breaker never opens."),
-    window_ms: count(1_000, 600_000).default(10_000).describe("Length of the rolling window."),
-    probe_min_ms: count(10, 600_000)
-      .default(500)
-      .describe("Pause before the first probe of an open breaker, before jitter."),
-    probe_max_ms: count(10, 3_600_000)
-      .default(30_000)
-      .describe("Longest pause between probes; each failure doubles it up to here."),
-    probe_timeout_ms: count(10, 600_000).default(2_000).describe("How long a probe may take."),
-    slow_ms: count(1, 600_000)
-      .default(1_000)
-      .describe(
-        "A call that its deadline ended counts against the store only when the store had it for at least this long.",
-      ),
-  })
-  .prefault({})
-  .describe("Circuit breaker, one for reads and one for writes.")
-
-const sqlUrl = z
-  .union([
-    z.literal("embedded"),
-    z.string().regex(/^postgres(ql)?:\/\/.+/, "must be `embedded` or postgres://..."),
-  ])
-  .default("embedded")
-  .transform((value) => (value === "embedded" ? new Secret(value, value) : secretUrl(value)))
-  .describe(
-    "`embedded` (PostgreSQL inside the daemon, under data_dir) or postgres://user@host/database. A password in it is never shown; password_file is better.",
-  )
-
-const sqlStore = (covers: string) =>
-  z
-    .strictObject({
-      url: sqlUrl,
-      password_file: text(4096).optional().describe("File with the password; read at each new connection."),
-      pool_max: count(1, 1_000).default(10).describe("Most connections to a PostgreSQL server."),
-      breaker,
-    })
-    .prefault({})
-    .describe(`Where ${covers} live. Stores with the same url share one pool.`)
-
-const cacheUrl = z
-  .union([
-    z.literal("embedded"),
-    z.string().regex(/^rediss?:\/\/.+/, "must be `embedded`, redis://... or rediss://..."),
-  ])
-  .default("embedded")
-  .transform((value) => (value === "embedded" ? new Secret(value, value) : secretUrl(value)))
-  .describe(
-    "`embedded` (inside the daemon; lost at a restart, as a cache may be), redis://user@host:6379 or, with TLS, rediss://user@host:6379. A password in it is never shown; password_file is better.",
-  )
-
-const stores = z
-  .strictObject({
-    memory: sqlStore("collections and records"),
-    events: sqlStore("streams, sessions and the audit log"),
-    control: sqlStore("tenants, keys, billing, jobs and locks"),
-    cache: z
-      .strictObject({
-        url: cacheUrl,
-        password_file: text(4096).optional().describe("File with the password; read at the start."),
-      })
-      .prefault({})
-      .describe("Where cached values, channels and rate limits live."),
-  })
-  .prefault({})
-  .describe("Which engine serves which plane.")
 
 const namespace = z
   .strictObject({
@@ -319,8 +243,8 @@ export type Config = Frozen<z.output<typeof configSchema>>
 /** Settings of one circuit breaker. */
 export type BreakerConfig = Config["stores"]["memory"]["breaker"]
 
-/** Settings of one SQL store. */
-export type SqlStoreConfig = Config["stores"]["memory"]
+/** Settings of one store that may be SQL. */
+export type SqlStoreConfig = Config["stores"]["memory" | "events" | "control"]
 
 /** The schema of what users write, as JSON Schema 2020-12. */
 export function configJsonSchema(): Record<string, unknown> {

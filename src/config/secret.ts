@@ -31,14 +31,14 @@ export class Secret {
   }
 }
 
-/** A URL as a secret that shows everything but its password and its query, where drivers accept passwords as well. */
+/**
+ * A URL as a secret that shows everything but its password and its query, where drivers accept passwords as well. By the text
+ * itself, for a URL with several hosts is none to the parser.
+ */
 export function secretUrl(text: string): Secret {
-  try {
-    const url = new URL(text)
-    if (url.password !== "") url.password = HIDDEN
-    if (url.search !== "") url.search = `?${HIDDEN}`
-    return new Secret(text, url.toString())
-  } catch {
-    return new Secret(text)
-  }
+  const parts = /^([a-z0-9+.-]+:\/\/)(?:([^/?#]*)@)?([^?#@]*)([?#].*)?$/i.exec(text)
+  if (parts === null) return new Secret(text)
+  const [, scheme = "", login, rest = "", query] = parts
+  const user = login === undefined ? "" : `${login.replace(/:.*$/s, `:${HIDDEN}`)}@`
+  return new Secret(text, `${scheme}${user}${rest}${query === undefined ? "" : `?${HIDDEN}`}`)
 }

@@ -26,10 +26,15 @@ const MAX_TOKEN_CHARS = 8192
  * data, so that a token opens only for the same question asked by the same tenant.
  */
 export class Pages {
-  readonly #key: Uint8Array
+  #key: Uint8Array | undefined
+
+  /** Without a key, tokens are refused with STORE_UNAVAILABLE until {@link Pages.useKey} has been called. */
+  constructor(key?: Uint8Array) {
+    if (key !== undefined) this.useKey(key)
+  }
 
   /** `key` has 32 bytes and stays the same across restarts, or every token in the field dies. */
-  constructor(key: Uint8Array) {
+  useKey(key: Uint8Array): void {
     if (key.byteLength !== KEY_BYTES) throw new Error(`the token key must have ${KEY_BYTES} bytes`)
     this.#key = key
   }
@@ -58,9 +63,17 @@ export class Pages {
     return this.#open(token, bind(ctx, "resume", kind), "INVALID_RESUME_TOKEN", INVALID_RESUME)
   }
 
+  #need(): Uint8Array {
+    if (this.#key !== undefined) return this.#key
+    // The key lives there, and that store has been away since the start.
+    throw new DomainError("STORE_UNAVAILABLE", "the store control has not answered yet; try again", {
+      metadata: { store: "control" },
+    })
+  }
+
   #seal(parts: readonly string[], bound: Uint8Array): string {
     const nonce = randomBytes(NONCE_BYTES)
-    const cipher = createCipheriv("aes-256-gcm", this.#key, nonce)
+    const cipher = createCipheriv("aes-256-gcm", this.#need(), nonce)
     cipher.setAAD(bound)
     const sealed = [cipher.update(JSON.stringify(parts), "utf8"), cipher.final()]
     return Buffer.concat([Buffer.of(VERSION), nonce, ...sealed, cipher.getAuthTag()]).toString("base64url")
@@ -69,11 +82,12 @@ export class Pages {
   #open(token: string, bound: Uint8Array, reason: Reason, message: string): readonly string[] {
     const bytes = Buffer.from(token.slice(0, MAX_TOKEN_CHARS), "base64url")
     const end = bytes.byteLength - TAG_BYTES
+    const key = this.#need()
     const malformed = token.length > MAX_TOKEN_CHARS || bytes[0] !== VERSION || end < 1 + NONCE_BYTES
     // Decoding forgives stray characters; an altered token must not pass as the one it resembles.
     if (malformed || bytes.toString("base64url") !== token) throw new DomainError(reason, message)
     try {
-      const decipher = createDecipheriv("aes-256-gcm", this.#key, bytes.subarray(1, 1 + NONCE_BYTES), {
+      const decipher = createDecipheriv("aes-256-gcm", key, bytes.subarray(1, 1 + NONCE_BYTES), {
         authTagLength: TAG_BYTES,
       })
       decipher.setAAD(bound)

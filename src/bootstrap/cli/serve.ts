@@ -3,7 +3,7 @@ import type { LoadedConfig } from "../../config/load.ts"
 import type { Config } from "../../config/schema.ts"
 import type { Addresses } from "../../rpc/server-options.ts"
 import type { Daemon } from "../daemon.ts"
-import { openEngines } from "../engines.ts"
+import { openEngines } from "../engines/open.ts"
 import { version } from "../version.ts"
 import { EXIT } from "./exit-codes.ts"
 

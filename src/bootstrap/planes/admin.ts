@@ -2,13 +2,12 @@ import type { LoadedConfig } from "../../config/load.ts"
 import { listSettings } from "../../config/show.ts"
 import type { EngineView, MigrationView } from "../../domain/admin/model.ts"
 import type { DaemonControl } from "../../domain/admin/ports.ts"
-import { PLATFORM_TENANT, systemScope } from "../../domain/kernel/scope.ts"
 import type { HealthRegistry } from "../../rpc/builtin/health-registry.ts"
 import type { RpcServer } from "../../rpc/server-options.ts"
 import { createAdminService } from "../../services/admin-service.ts"
-import type { OpenEngine } from "../engines.ts"
+import type { OpenEngine } from "../engines/engine.ts"
 import type { Guards } from "../guards.ts"
-import type { Kit, Plane, PlaneEngine } from "../kit.ts"
+import type { Kit, Plane } from "../kit.ts"
 import type { StoreMonitor } from "../monitor.ts"
 import { version } from "../version.ts"
 
@@ -17,7 +16,6 @@ export interface AdminSources {
   readonly loaded: LoadedConfig
   readonly kit: Kit
   readonly engines: readonly OpenEngine[]
-  readonly planes: readonly Plane[]
   readonly guards: Guards
   readonly monitor: StoreMonitor
   /** The server, once it is made. */
@@ -36,16 +34,12 @@ export function adminPlane(sources: AdminSources): Plane {
 }
 
 function daemonControl(sources: AdminSources): DaemonControl {
-  const { loaded, engines, planes, guards, monitor, server, drain } = sources
+  const { loaded, engines, guards, monitor, server, drain } = sources
   let draining = false
   return {
     status: async () => {
       const { health } = server()
-      const own = planes.flatMap(({ engine }) => (engine === undefined ? [] : [engine]))
-      const views = await Promise.all([
-        ...engines.map((engine) => engineView(engine, monitor)),
-        ...own.map(planeEngineView),
-      ])
+      const views = await Promise.all(engines.map((engine) => engineView(engine, monitor)))
       return {
         version: version(),
         startMs: Math.round(performance.timeOrigin),
@@ -69,39 +63,22 @@ function daemonControl(sources: AdminSources): DaemonControl {
   }
 }
 
-/** How long an engine may take to answer before it counts as away, in milliseconds. */
-const PING_TIMEOUT_MS = 2_000
-
-async function planeEngineView({ name, engine, capabilities, ping }: PlaneEngine): Promise<EngineView> {
-  const started = performance.now()
-  const scope = systemScope(PLATFORM_TENANT, AbortSignal.timeout(PING_TIMEOUT_MS))
-  const serving = await ping({ ...scope, deadlineMs: Date.now() + PING_TIMEOUT_MS }).then(
-    () => true,
-    () => false,
-  )
-  const latencyMs = serving ? performance.now() - started : undefined
-  return { name, engine, serving, latencyMs, capabilities, migrations: undefined, pool: undefined }
-}
-
-async function engineView({ name, sql }: OpenEngine, monitor: StoreMonitor): Promise<EngineView> {
-  const { up, latencyMs } = await monitor.check(name)
-  const { engine, ...capabilities } = sql.capabilities
+async function engineView(each: OpenEngine, monitor: StoreMonitor): Promise<EngineView> {
+  const { up, latencyMs } = await monitor.check(each)
   return {
-    name,
-    engine,
+    name: each.name,
+    ...each.describe(),
     serving: up,
     latencyMs,
-    capabilities: Object.fromEntries(
-      Object.entries(capabilities).map(([key, value]) => [key, String(value)]),
-    ),
-    migrations: up ? await summary(sql) : undefined,
-    pool: sql.stats(),
+    migrations: up ? await summary(each) : undefined,
+    pool: each.pool?.(),
   }
 }
 
-async function summary(sql: OpenEngine["sql"]): Promise<EngineView["migrations"]> {
+async function summary({ schema }: OpenEngine): Promise<EngineView["migrations"]> {
+  if (schema === undefined) return undefined
   try {
-    const all = await sql.listMigrations()
+    const all = await schema.list()
     const applied = all.filter(({ appliedAt }) => appliedAt !== undefined)
     return {
       applied: applied.length,
@@ -114,8 +91,8 @@ async function summary(sql: OpenEngine["sql"]): Promise<EngineView["migrations"]
   }
 }
 
-async function migrationViews({ name, sql }: OpenEngine): Promise<readonly MigrationView[]> {
-  const all = await sql.listMigrations()
+async function migrationViews({ name, schema }: OpenEngine): Promise<readonly MigrationView[]> {
+  const all = (await schema?.list()) ?? []
   return all.map(({ version: number, name: subject, checksum, appliedAt, durationMs }) => ({
     store: name,
     version: number,

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises"
 import type { Config } from "../../config/schema.ts"
 import type { NamespacePolicy } from "../../domain/cache/model.ts"
 import { Namespaces } from "../../domain/cache/namespaces.ts"
@@ -7,38 +6,27 @@ import {
   PUB_SUB_OPERATIONS,
   RATE_LIMITER_OPERATIONS,
 } from "../../domain/cache/ports.ts"
-import { BUILT_IN_SCRIPTS } from "../../domain/cache/scripts.ts"
 import { createCacheService } from "../../services/cache-service.ts"
 import { createRateLimitService } from "../../services/rate-limit-service.ts"
-import { openCacheEngines } from "../cache-engines.ts"
 import type { Kit, Plane } from "../kit.ts"
 
 const SWEEP_KEYS = 10_000
 
 /** CacheService and RateLimitService over the configured engine. */
 export async function cachePlane(kit: Kit): Promise<Plane> {
-  const scripts = { ...BUILT_IN_SCRIPTS, ...(await sources(kit.config)) }
-  const engines = await openCacheEngines(kit.config, kit.clock, scripts)
-  const store = kit.observe("cache", "entries", engines.store, CACHE_STORE_OPERATIONS)
-  const pubsub = kit.observe("cache", "topics", engines.pubsub, PUB_SUB_OPERATIONS)
-  const limiter = kit.observe("cache", "limits", engines.limiter, RATE_LIMITER_OPERATIONS)
+  const handle = kit.handle("cache")
+  if (handle?.kind !== "cache") throw new Error("the store cache is served by an engine of another kind")
+  const engines = handle.cache
+  const store = kit.guard("cache", "entries", engines.store, CACHE_STORE_OPERATIONS)
+  const pubsub = kit.guard("cache", "topics", engines.pubsub, PUB_SUB_OPERATIONS)
+  const limiter = kit.guard("cache", "limits", engines.limiter, RATE_LIMITER_OPERATIONS)
   const namespaces = new Namespaces(policies(kit.config))
-  const { engine, ...capabilities } = engines.store.capabilities
   return {
-    engine: {
-      name: "cache",
-      engine,
-      capabilities: Object.fromEntries(
-        Object.entries(capabilities).map(([key, value]) => [key, String(value)]),
-      ),
-      ping: engines.ping,
-      ...(engines.usage === undefined ? {} : { usage: engines.usage }),
-    },
     services: [
       createCacheService({ store, pubsub, namespaces, pages: kit.pages }),
       createRateLimitService({ limiter }),
     ],
-    needs: [],
+    needs: ["cache"],
     sweepers: [
       {
         name: "cache",
@@ -51,19 +39,11 @@ export async function cachePlane(kit: Kit): Promise<Plane> {
         run: async (scope) => bounded(await limiter.sweep(scope, SWEEP_KEYS)),
       },
     ],
-    close: engines.close,
+    close: async () => {},
   }
 }
 
 const bounded = (removed: number) => ({ removed, more: removed >= SWEEP_KEYS })
-
-/** The configured scripts' texts; a file that is gone since the configuration was checked stops the start. */
-async function sources(config: Config): Promise<Readonly<Record<string, string>>> {
-  const entries = Object.entries(config.cache.scripts)
-  return Object.fromEntries(
-    await Promise.all(entries.map(async ([name, file]) => [name, await readFile(file, "utf8")] as const)),
-  )
-}
 
 function policies(config: Config): Readonly<Record<string, NamespacePolicy>> {
   const entries = Object.entries(config.cache.namespaces).map(([name, policy]): [string, NamespacePolicy] => [

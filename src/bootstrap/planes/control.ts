@@ -39,7 +39,8 @@ export interface ControlPlane extends Plane {
 export async function controlPlane(kit: Kit): Promise<ControlPlane> {
   const { database } = kit.sql("control")
   const deps = { database, clock: kit.clock }
-  const tenants = kit.guard("control", "tenants", createTenantStore(deps), TENANT_STORE_OPERATIONS)
+  const rawTenants = createTenantStore(deps)
+  const tenants = kit.guard("control", "tenants", rawTenants, TENANT_STORE_OPERATIONS)
   const keys = kit.guard("control", "keys", createApiKeyStore(deps), API_KEY_STORE_OPERATIONS)
   const rawUsage = createUsageStore(deps)
   const usage = kit.guard("control", "usage", rawUsage, USAGE_STORE_OPERATIONS)
@@ -47,7 +48,7 @@ export async function controlPlane(kit: Kit): Promise<ControlPlane> {
   const signals = createControlSignals()
   const apiKeys = createApiKeyAuthenticator({ keys, signals, clock: kit.clock })
   const directory = createTenantDirectory({ tenants, signals, clock: kit.clock })
-  await tenants.ensure(systemScope(), DEFAULT_TENANT)
+  kit.before("control", () => rawTenants.ensure(systemScope(), DEFAULT_TENANT))
   return {
     services: [
       createControlService({

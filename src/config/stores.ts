@@ -1,0 +1,123 @@
+/** The part of the schema that says which engine serves which store. */
+import { z } from "zod"
+import { count, text } from "./forms.ts"
+import { Secret, secretUrl } from "./secret.ts"
+
+const breaker = z
+  .strictObject({
+    enabled: z.boolean().default(true).describe("False never refuses a call because of earlier failures."),
+    error_percent: count(1, 99)
+      .default(50)
+      .describe("Share of failed calls in the window above which the breaker opens."),
+    volume: count(20, 100_000)
+      .default(20)
+      .describe("Calls in the window below which the breaker never opens."),
+    window_ms: count(1_000, 600_000).default(10_000).describe("Length of the rolling window."),
+    probe_min_ms: count(10, 600_000)
+      .default(500)
+      .describe("Pause before the first probe of an open breaker, before jitter."),
+    probe_max_ms: count(10, 3_600_000)
+      .default(30_000)
+      .describe("Longest pause between probes; each failure doubles it up to here."),
+    probe_timeout_ms: count(10, 600_000).default(2_000).describe("How long a probe may take."),
+    slow_ms: count(1, 600_000)
+      .default(1_000)
+      .describe(
+        "A call that its deadline ended counts against the store only when the store had it for at least this long.",
+      ),
+  })
+  .prefault({})
+  .describe("Circuit breaker, one for reads and one for writes.")
+
+/** A word that stands for no server, or a URL of one of `schemes`. */
+const engineUrl = (word: string, schemes: RegExp, wanted: string) =>
+  z
+    .union([z.literal(word), z.string().regex(schemes, `must be \`${word}\`, ${wanted}`)])
+    .default(word)
+    .transform((value) => (value === word ? new Secret(value, value) : secretUrl(value)))
+
+const POSTGRES =
+  "postgres://user@host/database (what is missing comes from the environment variables of libpq, PGHOST and so on)"
+const HIDDEN = "A password in it is never shown; password_file is better."
+
+const pool = {
+  pool_min: count(0, 1_000).default(0).describe("Connections to a PostgreSQL server kept although idle."),
+  pool_max: count(1, 1_000).default(10).describe("Most connections to a PostgreSQL server."),
+  pool_idle_ms: count(1_000, 86_400_000)
+    .default(60_000)
+    .describe("An idle connection above pool_min is closed after this."),
+  pool_lifetime_ms: count(1_000, 86_400_000)
+    .default(1_800_000)
+    .describe("A connection is replaced after this."),
+  pool_acquire_ms: count(1, 600_000).default(5_000).describe("Longest wait for a free connection."),
+  connect_timeout_ms: count(1, 600_000).default(5_000).describe("Longest time to connect."),
+}
+
+const password = text(4096).optional().describe("File with the password; read at each new connection.")
+
+const sqlStore = (covers: string) =>
+  z
+    .strictObject({
+      url: engineUrl("embedded", /^postgres(ql)?:\/\/.*/, "or postgres://...").describe(
+        `\`embedded\` (PostgreSQL inside the daemon, under data_dir) or ${POSTGRES}. ${HIDDEN}`,
+      ),
+      password_file: password,
+      ...pool,
+      breaker,
+    })
+    .prefault({})
+    .describe(`Where ${covers} live. Stores with the same url share one pool.`)
+
+const events = z
+  .strictObject({
+    url: engineUrl(
+      "embedded",
+      /^(postgres(ql)?:\/\/.*|(cassandra|scylla):\/\/.+)/,
+      "postgres://... or cassandra://...",
+    ).describe(
+      `\`embedded\`, ${POSTGRES}, or cassandra://user@host1,host2/keyspace?dc=datacenter1&replication=3 (scylla:// is the same). ${HIDDEN}`,
+    ),
+    password_file: password,
+    ...pool,
+    breaker,
+  })
+  .prefault({})
+  .describe("Where streams, sessions and the audit log live.")
+
+const vectors = z
+  .strictObject({
+    url: engineUrl("none", /^milvus:\/\/.+/, "or milvus://...").describe(
+      `\`none\` (vectors are searched where records live) or milvus://user@host:19530/database. ${HIDDEN}`,
+    ),
+    password_file: text(4096).optional().describe("File with the password; read at the start."),
+    breaker,
+  })
+  .prefault({})
+  .describe("Which index searches the vectors of collections that are mirrored to it or live in it.")
+
+const cache = z
+  .strictObject({
+    url: engineUrl(
+      "embedded",
+      /^rediss?(\+(cluster|sentinel))?:\/\/.+/,
+      "redis://..., rediss://..., redis+cluster://... or redis+sentinel://...",
+    ).describe(
+      `\`embedded\` (inside the daemon; lost at a restart, as a cache may be), redis://user@host:6379, redis+cluster://host1,host2, redis+sentinel://host1,host2/name, or with TLS rediss. ${HIDDEN}`,
+    ),
+    password_file: text(4096).optional().describe("File with the password; read at each new connection."),
+    breaker,
+  })
+  .prefault({})
+  .describe("Where cached values, channels and rate limits live.")
+
+/** The section `stores`. */
+export const stores = z
+  .strictObject({
+    memory: sqlStore("collections and records"),
+    vectors,
+    events,
+    control: sqlStore("tenants, keys, billing, jobs and locks"),
+    cache,
+  })
+  .prefault({})
+  .describe("Which engine serves which store.")
