@@ -10,10 +10,12 @@ Without any configuration keelplane runs on embedded engines, listens on loopbac
 Settings come from, in rising order:
 
 1. the defaults below;
-2. \`keelplane.yaml\` in the working directory, or the file that \`--config\` or \`KEELPLANE_CONFIG\` names;
-3. environment variables: \`KEELPLANE_\` and the key in capitals, with two underscores for each dot
+2. the profile that \`--profile\` or \`KEELPLANE_PROFILE\` names: \`postgres\` (memory, events and control on the server that PGHOST and its
+   kin name) or \`full\` (that, Cassandra for events, Milvus for vectors and Redis for the cache, on this machine);
+3. \`keelplane.yaml\` in the working directory, or the file that \`--config\` or \`KEELPLANE_CONFIG\` names;
+4. environment variables: \`KEELPLANE_\` and the key in capitals, with two underscores for each dot
    (\`limits.in_flight\` is \`KEELPLANE_LIMITS__IN_FLIGHT\`); maps and lists as JSON;
-4. options of the command line: \`--set limits.in_flight=1000\`, and the short ones that \`keelplane --help\` lists.
+5. options of the command line: \`--set limits.in_flight=1000\`, and the short ones that \`keelplane --help\` lists.
 
 Unknown keys and unsafe combinations are refused, all at once, each with its key and source. \`keelplane config check\` does only
 that; \`keelplane config show\` prints what is in force. Secrets are printed as \`***\`.

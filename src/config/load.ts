@@ -1,10 +1,18 @@
 /** Sources in rising order -> one frozen configuration, or every violation at once. */
 import type { z } from "zod"
 import { nearest, nodeAt, schemaRoot } from "./keys.ts"
+import { fromProfile } from "./profiles.ts"
 import { brokenRules } from "./rules.ts"
 import { type Config, configSchema } from "./schema.ts"
 import { Secret } from "./secret.ts"
-import { fromEnvironment, fromFile, fromText, type Setting, type Violation } from "./sources.ts"
+import {
+  fromEnvironment,
+  fromFile,
+  fromText,
+  type Setting,
+  type SourceResult,
+  type Violation,
+} from "./sources.ts"
 
 /** A setting from the command line. */
 export interface FlagSetting {
@@ -18,6 +26,8 @@ export interface FlagSetting {
 export interface ConfigSources {
   /** From --config; otherwise KEELPLANE_CONFIG, otherwise ./keelplane.yaml where there is one. */
   readonly file?: string | undefined
+  /** A mix of engines from --profile; otherwise KEELPLANE_PROFILE, otherwise the embedded ones. */
+  readonly profile?: string | undefined
   readonly env: Readonly<Record<string, string | undefined>>
   readonly flags?: readonly FlagSetting[] | undefined
 }
@@ -47,14 +57,15 @@ export class ConfigError extends Error {
 export function loadConfig(sources: ConfigSources): LoadedConfig {
   const named = sources.file ?? sources.env.KEELPLANE_CONFIG
   const file = fromFile(named ?? "keelplane.yaml", named !== undefined)
+  const profile = profileOf(sources)
   const environment = fromEnvironment(sources.env)
   const flags = (sources.flags ?? []).map(({ flag, path, value }): Setting => {
     return { path, value: fromText(path, value), source: flag }
   })
-  const violations = [...file.violations, ...environment.violations]
+  const violations = [...profile.violations, ...file.violations, ...environment.violations]
   const origins = new Map<string, string>()
   const tree: Record<string, unknown> = {}
-  for (const setting of [...file.settings, ...environment.settings, ...flags]) {
+  for (const setting of [...profile.settings, ...file.settings, ...environment.settings, ...flags]) {
     violations.push(...put(tree, setting, origins))
   }
   const parsed = configSchema.safeParse(tree)
@@ -66,6 +77,12 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   violations.push(...ruleViolations(parsed.data as Config, origins))
   if (violations.length > 0) throw new ConfigError(violations)
   return { config: freeze(parsed.data) as Config, origins }
+}
+
+function profileOf({ profile, env }: ConfigSources): SourceResult {
+  if (profile !== undefined) return fromProfile(profile, "--profile")
+  if (env.KEELPLANE_PROFILE) return fromProfile(env.KEELPLANE_PROFILE, "environment KEELPLANE_PROFILE")
+  return { settings: [], violations: [] }
 }
 
 function put(

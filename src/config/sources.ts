@@ -36,6 +36,9 @@ const SHORT_NAMES: Readonly<Record<string, readonly string[]>> = {
   KEELPLANE_TOKEN_FILE: ["auth", "token_file"],
 }
 
+/** Variables that say where settings come from. */
+const NOT_SETTINGS: ReadonlySet<string> = new Set(["KEELPLANE_CONFIG", "KEELPLANE_PROFILE"])
+
 // Kubernetes puts these into every pod of a namespace that has a Service called keelplane or keelplane-something.
 const SERVICE_LINK =
   /^KEELPLANE_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)$/
@@ -93,7 +96,7 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
   }
   for (const name of Object.keys(env).sort()) {
     const value = env[name]
-    if (!name.startsWith("KEELPLANE_") || name === "KEELPLANE_CONFIG" || value === undefined) continue
+    if (!name.startsWith("KEELPLANE_") || NOT_SETTINGS.has(name) || value === undefined) continue
     const path = SHORT_NAMES[name] ?? name.slice("KEELPLANE_".length).toLowerCase().split("__")
     if (nodeAt(path) === undefined) {
       if (SERVICE_LINK.test(name)) continue

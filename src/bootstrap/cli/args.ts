@@ -11,6 +11,8 @@ export class UsageError extends Error {
 export interface Arguments {
   readonly command: "serve" | "migrate" | "config check" | "config show" | "version" | "help"
   readonly configFile: string | undefined
+  /** A mix of engines by name. */
+  readonly profile: string | undefined
   readonly flags: readonly FlagSetting[]
   readonly dryRun: boolean
 }
@@ -44,6 +46,7 @@ export function parseArguments(argv: readonly string[]): Arguments {
   return {
     command,
     configFile: values.config as string | undefined,
+    profile: values.profile as string | undefined,
     flags,
     dryRun: values["dry-run"] === true,
   }
@@ -58,6 +61,7 @@ function parse(argv: readonly string[]) {
       options: {
         ...Object.fromEntries(Object.keys(SETTING_FLAGS).map((name) => [name, text])),
         config: { type: "string", short: "c" },
+        profile: text,
         set: { type: "string", multiple: true },
         "dry-run": { type: "boolean" },
         help: { type: "boolean", short: "h" },

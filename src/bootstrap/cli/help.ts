@@ -1,3 +1,4 @@
+import { PROFILE_NAMES } from "../../config/profiles.ts"
 import { SETTING_FLAGS } from "./args.ts"
 import { EXIT } from "./exit-codes.ts"
 
@@ -19,6 +20,7 @@ Commands:
 
 Options:
   -c, --config PATH      configuration file (otherwise KEELPLANE_CONFIG, otherwise ./keelplane.yaml if there is one)
+  --profile NAME           engines of the stores: ${PROFILE_NAMES.join(", ")} (otherwise KEELPLANE_PROFILE)
 ${flags.join("\n")}
   --set KEY=VALUE        any other setting, e.g. --set limits.in_flight=1000; may be repeated
   -h, --help             this text

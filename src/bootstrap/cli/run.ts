@@ -42,7 +42,7 @@ async function dispatch(args: Arguments): Promise<number> {
 }
 
 function load(args: Arguments) {
-  return loadConfig({ file: args.configFile, env: process.env, flags: args.flags })
+  return loadConfig({ file: args.configFile, profile: args.profile, env: process.env, flags: args.flags })
 }
 
 function report(error: unknown): number {
