@@ -8,6 +8,7 @@ import { createApiKey, rotateApiKey } from "../../src/domain/control/issue-api-k
 import type { NewApiKey } from "../../src/domain/control/ports.ts"
 import { createControlSignals } from "../../src/domain/control/signals.ts"
 import { type KeyVerdict, verifyApiKey } from "../../src/domain/control/verify-api-key.ts"
+import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { type CallScope, PLATFORM_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
 import {
   AGENT,
@@ -173,6 +174,34 @@ export function apiKeyContract(make: () => Promise<ControlHarness>): void {
       await authenticator.authenticate(token)
       harness.clock.advance(500)
       await rejects(Promise.resolve(authenticator.authenticate(token)), "UNAUTHENTICATED")
+      authenticator.close()
+    })
+
+    it("believes a key that it verified for a bounded time while the store is away", async () => {
+      let away = false
+      const keys: typeof harness.keys = Object.assign(Object.create(harness.keys), {
+        find: (...args: Parameters<typeof harness.keys.find>) => {
+          if (away) throw new DomainError("STORE_UNAVAILABLE", "away", { metadata: { store: "control" } })
+          return harness.keys.find(...args)
+        },
+      })
+      const signals = createControlSignals()
+      const authenticator = createApiKeyAuthenticator({ keys, signals, clock: harness.clock })
+      const known = await create({ expireTime: harness.clock.now() + 120_000 })
+      const unseen = await create()
+      const lasting = await create()
+      for (const { token } of [known, lasting]) await authenticator.authenticate(token)
+      away = true
+      harness.clock.advance(60_000)
+      assert.equal((await authenticator.authenticate(known.token)).principal.id, `key:${known.key.id}`)
+      await rejects(Promise.resolve(authenticator.authenticate(unseen.token)), "STORE_UNAVAILABLE")
+      harness.clock.advance(60_000)
+      await rejects(Promise.resolve(authenticator.authenticate(known.token)), "STORE_UNAVAILABLE")
+      await authenticator.authenticate(lasting.token)
+      harness.clock.advance(180_001)
+      await rejects(Promise.resolve(authenticator.authenticate(lasting.token)), "STORE_UNAVAILABLE")
+      away = false
+      await authenticator.authenticate(lasting.token)
       authenticator.close()
     })
 

@@ -5,6 +5,7 @@ import { checkPermissions, listPermissions } from "../../src/domain/control/chec
 import type { Subject } from "../../src/domain/control/model.ts"
 import { createControlSignals } from "../../src/domain/control/signals.ts"
 import { createTenantDirectory } from "../../src/domain/control/tenant-directory.ts"
+import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { parseFilter } from "../../src/domain/kernel/filter/index.ts"
 import { type CallScope, DEFAULT_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
 import {
@@ -334,6 +335,30 @@ function tenants(make: () => Promise<ControlHarness>): void {
     await harness.tenants.delete(platform, id, false)
     harness.clock.advance(5_001)
     await rejects(Promise.resolve(directory.require(id)), "NOT_FOUND")
+    directory.close()
+  })
+
+  it("are believed to be as they were for a bounded time while the store is away", async () => {
+    let away = false
+    const tenants: typeof harness.tenants = Object.assign(Object.create(harness.tenants), {
+      status: (...args: Parameters<typeof harness.tenants.status>) => {
+        if (away) throw new DomainError("STORE_UNAVAILABLE", "away", { metadata: { store: "control" } })
+        return harness.tenants.status(...args)
+      },
+    })
+    const signals = createControlSignals()
+    const directory = createTenantDirectory({ tenants, signals, clock: harness.clock })
+    const known = harness.freshTenant()
+    const unknown = harness.freshTenant()
+    await harness.tenants.create(platform, known, TENANT)
+    await directory.require(known)
+    away = true
+    harness.clock.advance(60_000)
+    await directory.require(known)
+    await rejects(Promise.resolve(directory.require(unknown)), "STORE_UNAVAILABLE")
+    await directory.require(DEFAULT_TENANT)
+    harness.clock.advance(300_001)
+    await rejects(Promise.resolve(directory.require(known)), "STORE_UNAVAILABLE")
     directory.close()
   })
 }

@@ -1,7 +1,7 @@
 /** API keys as credentials of the daemon itself: a token becomes a caller. */
 import { createHash } from "node:crypto"
 import type { Clock } from "../kernel/clock.ts"
-import { DomainError } from "../kernel/errors.ts"
+import { DomainError, isStoreAway } from "../kernel/errors.ts"
 import { parseTenantId, systemScope, type TenantId } from "../kernel/scope.ts"
 import { parseToken } from "./api-key-token.ts"
 import type { ApiKeyStore, KeyRecord } from "./ports.ts"
@@ -37,12 +37,22 @@ export interface ApiKeyAuthenticatorOptions {
   readonly negativeTtlMs?: number
   /** Most tokens remembered; 10000 by default. */
   readonly maxEntries?: number
+  /**
+   * How long a key that was verified keeps working while the store is away; 300000 by default. Never past the key's own
+   * expiry, but a revocation by another daemon is not seen meanwhile.
+   */
+  readonly graceMs?: number
 }
+
+/** Longest look-up, in milliseconds: it stands before the call, which has a deadline of its own. */
+const LOOK_UP_MS = 2_000
 
 interface Entry {
   /** undefined for a token that was refused. */
   readonly caller: AuthenticatedKey | undefined
   readonly until: number
+  /** Until when it is believed while the store is away. */
+  readonly graceUntil: number
 }
 
 /** An authenticator over the key store. Tokens are remembered by their hash, never themselves. */
@@ -50,7 +60,7 @@ export function createApiKeyAuthenticator(
   deps: { readonly keys: ApiKeyStore; readonly signals: ControlSignals; readonly clock: Clock },
   options: ApiKeyAuthenticatorOptions = {},
 ): ApiKeyAuthenticator {
-  const { ttlMs = 10_000, negativeTtlMs = 1_000, maxEntries = 10_000 } = options
+  const { ttlMs = 10_000, negativeTtlMs = 1_000, maxEntries = 10_000, graceMs = 300_000 } = options
   const entries = new Map<string, Entry>()
   // A look-up that was under way while a key changed may be old: it is used once and not remembered.
   let generation = 0
@@ -60,6 +70,7 @@ export function createApiKeyAuthenticator(
   })
 
   function remember(digest: string, entry: Entry): void {
+    entries.delete(digest)
     const oldest = entries.size >= maxEntries ? entries.keys().next().value : undefined
     if (oldest !== undefined) entries.delete(oldest)
     entries.set(digest, entry)
@@ -67,13 +78,22 @@ export function createApiKeyAuthenticator(
 
   async function look(id: string, token: string, digest: string): Promise<AuthenticatedKey> {
     const asked = generation
-    const record = await deps.keys.find(systemScope(), id)
+    let record: KeyRecord | undefined
+    try {
+      record = await deps.keys.find({ ...systemScope(), deadlineMs: Date.now() + LOOK_UP_MS }, id)
+    } catch (error) {
+      const known = entries.get(digest)
+      if (isStoreAway(error) && known?.caller !== undefined && known.graceUntil > deps.clock.now())
+        return known.caller
+      throw error
+    }
     const now = deps.clock.now()
     const code = judgeToken(record, token, now)
     const caller = record !== undefined && code === "VALID" ? callerOf(record) : undefined
     if (asked === generation) {
       const until = caller === undefined ? now + negativeTtlMs : validUntil(record, now, now + ttlMs)
-      remember(digest, { caller, until })
+      const graceUntil = caller === undefined ? 0 : validUntil(record, now, now + graceMs)
+      remember(digest, { caller, until, graceUntil })
     }
     return admit(caller)
   }
@@ -85,7 +105,6 @@ export function createApiKeyAuthenticator(
       const digest = createHash("sha256").update(token).digest("base64")
       const known = entries.get(digest)
       if (known !== undefined && known.until > deps.clock.now()) return admit(known.caller)
-      entries.delete(digest)
       return look(id, token, digest)
     },
     close,

@@ -1,7 +1,7 @@
 /** Which tenants there are, answered from memory: every call asks. */
 import type { Clock } from "../kernel/clock.ts"
-import { DomainError, notFound } from "../kernel/errors.ts"
-import { systemScope, type TenantId } from "../kernel/scope.ts"
+import { DomainError, isStoreAway, notFound } from "../kernel/errors.ts"
+import { type CallScope, DEFAULT_TENANT, systemScope, type TenantId } from "../kernel/scope.ts"
 import type { TenantStatus } from "./model.ts"
 import type { TenantStore } from "./ports.ts"
 import type { ControlSignals } from "./signals.ts"
@@ -24,7 +24,12 @@ export interface TenantDirectoryOptions {
   readonly negativeTtlMs?: number
   /** Most tenants remembered; 10000 by default. */
   readonly maxEntries?: number
+  /** How long what was known is believed while the store is away; 300000 by default. */
+  readonly graceMs?: number
 }
+
+/** Longest look-up, in milliseconds. */
+const LOOK_UP_MS = 2_000
 
 interface Entry {
   readonly status: TenantStatus | undefined
@@ -36,7 +41,7 @@ export function createTenantDirectory(
   deps: { readonly tenants: TenantStore; readonly signals: ControlSignals; readonly clock: Clock },
   options: TenantDirectoryOptions = {},
 ): TenantDirectory {
-  const { ttlMs = 5_000, negativeTtlMs = 1_000, maxEntries = 10_000 } = options
+  const { ttlMs = 5_000, negativeTtlMs = 1_000, maxEntries = 10_000, graceMs = 300_000 } = options
   const entries = new Map<string, Entry>()
   // An answer that was on its way while something changed may be old: it is used once and not remembered.
   let generation = 0
@@ -45,9 +50,23 @@ export function createTenantDirectory(
     entries.clear()
   })
 
+  /** What is believed while the store is away: what was known, and that the tenant which every daemon makes exists. */
+  function believed(tenant: TenantId, error: unknown): TenantStatus | undefined {
+    if (!isStoreAway(error)) throw error
+    const entry = entries.get(tenant)
+    if (entry?.status !== undefined && entry.until + graceMs > deps.clock.now()) return entry.status
+    if (entry === undefined && tenant === DEFAULT_TENANT) return "ACTIVE"
+    throw error
+  }
+
   async function look(tenant: TenantId): Promise<TenantStatus | undefined> {
     const asked = generation
-    const status = await deps.tenants.status(systemScope(), tenant)
+    let status: TenantStatus | undefined
+    try {
+      status = await deps.tenants.status(lookUpScope(), tenant)
+    } catch (error) {
+      return believed(tenant, error)
+    }
     if (asked === generation) {
       if (entries.size >= maxEntries) entries.clear()
       const until = deps.clock.now() + (status === undefined ? negativeTtlMs : ttlMs)
@@ -75,6 +94,11 @@ export function createTenantDirectory(
     },
     close,
   }
+}
+
+/** A look-up stands before every call, so it must not use up the call's whole deadline when the store hangs. */
+function lookUpScope(): CallScope {
+  return { ...systemScope(), deadlineMs: Date.now() + LOOK_UP_MS }
 }
 
 function refuse(tenant: string, status: TenantStatus | undefined): void {

@@ -83,6 +83,18 @@ export class DomainError extends Error {
   }
 }
 
+/** Whether a failure says that a store could not be reached, so that what was known before may still hold. */
+export function isStoreAway(error: unknown): boolean {
+  return error instanceof DomainError && AWAY.has(error.reason)
+}
+
+const AWAY: ReadonlySet<Reason> = new Set([
+  "STORE_UNAVAILABLE",
+  "STORE_AUTH",
+  "DEADLINE_EXCEEDED",
+  "OVERLOADED",
+])
+
 /** INVALID_FIELD for one field. */
 export function invalidField(field: string, description: string): DomainError {
   return new DomainError("INVALID_FIELD", `${field}: ${description}`, {
