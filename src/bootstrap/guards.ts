@@ -1,13 +1,10 @@
 /** The decorators of every store, and the list of their breakers. */
 import type { BreakerConfig, Config } from "../config/schema.ts"
+import type { BreakerControl } from "../domain/admin/ports.ts"
+import { BreakerSwitches } from "../domain/admin/switch-breakers.ts"
 import type { Operations } from "../domain/kernel/operations.ts"
 import { PLATFORM_TENANT, systemScope } from "../domain/kernel/scope.ts"
-import {
-  Breaker,
-  type BreakerSettings,
-  type BreakerState,
-  type OperationClass,
-} from "../stores/decorators/breaker.ts"
+import { Breaker, type BreakerSettings, type OperationClass } from "../stores/decorators/breaker.ts"
 import { deadline } from "../stores/decorators/deadline.ts"
 import { gate } from "../stores/decorators/gate.ts"
 import { guard } from "../stores/decorators/guard.ts"
@@ -20,8 +17,8 @@ import type { Readiness } from "./readiness.ts"
 /** Wraps ports; see {@link Kit}. */
 export interface Guards {
   guard<P extends object>(store: StoreName, name: string, port: P, operations: Operations<P>): P
-  /** Every breaker as it stands. */
-  breakers(): readonly BreakerState[]
+  /** Every breaker, to be shown and to be worked by operators. */
+  readonly switches: BreakerControl
   /** Stops the breakers' timers. */
   close(): void
 }
@@ -50,7 +47,7 @@ export function createGuards(
       const guarded = wrapPort(timed, operations, guard(pair, config.stores[store].breaker.slow_ms))
       return wrapPort(wrapPort(guarded, operations, gate(store, readiness.gate(store))), operations, watch)
     },
-    breakers: () => all().map((breaker) => breaker.state()),
+    switches: new BreakerSwitches(all()),
     close: () => {
       for (const breaker of all()) breaker.stop()
     },

@@ -39,7 +39,7 @@ export function registerMetrics(
     inFlight.set(stats.inFlight)
     streams.set(stats.streams)
     connections.set(stats.connections)
-    for (const breaker of guards.breakers()) {
+    for (const breaker of guards.switches.list()) {
       breakers.with(breaker.store, breaker.operationClass).set(BREAKER_STATE_VALUE[breaker.state])
     }
     for (const engine of engines) {

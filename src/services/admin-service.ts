@@ -1,16 +1,17 @@
 /** AdminService: the daemon's own state on the wire. */
-import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt"
-import type { BreakerView, EngineView } from "../domain/admin/model.ts"
-import type { DaemonControl } from "../domain/admin/ports.ts"
+import { type Duration, durationFromMs, durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt"
+import type { BreakerChoice, BreakerView, EngineView, MigrationView } from "../domain/admin/model.ts"
+import type { BreakerControl, DaemonControl } from "../domain/admin/ports.ts"
 import { DomainError } from "../domain/kernel/errors.ts"
 import { AdminService, BreakerState } from "../gen/keelplane/v1/admin_service_pb.ts"
-import { type Service, service } from "../rpc/handler.ts"
-import type { Pages } from "./paging.ts"
+import { type CallContext, type Service, service } from "../rpc/handler.ts"
+import type { PagedRequest, Pages } from "./paging.ts"
 
 /** What {@link createAdminService} needs. */
 export interface AdminServiceDeps {
   readonly daemon: DaemonControl
   readonly pages: Pages
+  readonly breakers: BreakerControl
 }
 
 const PAGE = { defaultSize: 100, maxSize: 1_000 }
@@ -22,7 +23,7 @@ const BREAKER_STATES = {
 }
 
 /** AdminService over the daemon. */
-export function createAdminService({ daemon, pages }: AdminServiceDeps): Service {
+export function createAdminService({ daemon, pages, breakers: switches }: AdminServiceDeps): Service {
   return service(AdminService, {
     getStatus: async (_req, ctx) => {
       const { version, startMs, uptimeMs, draining, engines, breakers, services, edge } =
@@ -40,29 +41,54 @@ export function createAdminService({ daemon, pages }: AdminServiceDeps): Service
     },
     getConfiguration: () => ({ settings: daemon.settings().map((setting) => ({ ...setting })) }),
     listMigrations: async (req, ctx) => {
-      const { size, cursor } = pages.request(ctx, req, PAGE)
-      const all = await daemon.migrations(ctx)
-      const start = cursor === undefined ? 0 : Number(cursor[0])
-      if (!Number.isSafeInteger(start))
-        throw new DomainError("INVALID_PAGE_TOKEN", "the page token does not open")
-      const end = start + size
-      return {
-        migrations: all.slice(start, end).map((migration) => ({
-          store: migration.store,
-          version: migration.version,
-          name: migration.name,
-          checksum: migration.checksum,
-          applyTime: optionalTime(migration.appliedAtMs),
-          duration: migration.durationMs === undefined ? undefined : durationFromMs(migration.durationMs),
-        })),
-        nextPageToken: pages.token(ctx, req, end < all.length ? [String(end)] : undefined),
-      }
+      const { items, nextPageToken } = page(pages, ctx, req, await daemon.migrations(ctx))
+      return { migrations: items.map(migrationMessage), nextPageToken }
     },
+    listBreakers: (req, ctx) => {
+      const { items, nextPageToken } = page(pages, ctx, req, switches.list())
+      return { breakers: items.map(breakerMessage), nextPageToken }
+    },
+    tripBreaker: (req, ctx) => ({
+      breakers: switches.trip(ctx, choiceOf(req), optionalMs(req.duration)).map(breakerMessage),
+    }),
+    resetBreaker: (req, ctx) => ({ breakers: switches.reset(ctx, choiceOf(req)).map(breakerMessage) }),
     drain: () => {
       daemon.drain()
       return {}
     },
   })
+}
+
+/** A page of a list that is short enough to be made whole. */
+function page<T>(pages: Pages, ctx: CallContext, req: PagedRequest, all: readonly T[]) {
+  const { size, cursor } = pages.request(ctx, req, PAGE)
+  const start = cursor === undefined ? 0 : Number(cursor[0])
+  if (!Number.isSafeInteger(start))
+    throw new DomainError("INVALID_PAGE_TOKEN", "the page token does not open")
+  const end = start + size
+  return {
+    items: all.slice(start, end),
+    nextPageToken: pages.token(ctx, req, end < all.length ? [String(end)] : undefined),
+  }
+}
+
+const choiceOf = (req: { readonly store: string; readonly operationClass: string }): BreakerChoice => ({
+  store: req.store,
+  operationClass: req.operationClass === "" ? undefined : req.operationClass,
+})
+
+const optionalMs = (duration: Duration | undefined) =>
+  duration === undefined ? undefined : Math.round(durationMs(duration))
+
+function migrationMessage(migration: MigrationView) {
+  return {
+    store: migration.store,
+    version: migration.version,
+    name: migration.name,
+    checksum: migration.checksum,
+    applyTime: optionalTime(migration.appliedAtMs),
+    duration: migration.durationMs === undefined ? undefined : durationFromMs(migration.durationMs),
+  }
 }
 
 function engineMessage({ migrations, pool, latencyMs, ...view }: EngineView) {
@@ -97,6 +123,7 @@ function breakerMessage(view: BreakerView) {
     rejectionCount: BigInt(view.rejections),
     openTime: optionalTime(view.openedAtMs),
     nextProbeTime: optionalTime(view.nextProbeAtMs),
+    tripped: view.tripped,
   }
 }
 

@@ -97,6 +97,28 @@ test("ListMigrations has pages, and a page token opens only for the same questio
   assert.ok(seen.length > 6)
 })
 
+test("TripBreaker takes a store out of service, and ResetBreaker back into it", async () => {
+  const states = async () => {
+    const { breakers } = await call("AdminService/ListBreakers", {})
+    const list = breakers as { store: string; operationClass: string; state: string; tripped?: boolean }[]
+    return list.filter(({ tripped }) => tripped).map((each) => `${each.store} ${each.operationClass}`)
+  }
+  assert.deepEqual(await states(), [])
+  const request = { store: "memory", operationClass: "read", duration: "3600s", requestId: "trip-1" }
+  const first = await call("AdminService/TripBreaker", request)
+  assert.deepEqual(await call("AdminService/TripBreaker", request), first)
+  assert.deepEqual(await states(), ["memory read"])
+  const refused = await call("MemoryService/ListCollections", {}, 503)
+  assert.equal(refused.code, "unavailable")
+  await call("CacheService/Get", { key: "unharmed" })
+  await call("AdminService/TripBreaker", { store: "nowhere" }, 404)
+  await call("AdminService/TripBreaker", { store: "memory", operationClass: "both" }, 400)
+  await call("AdminService/TripBreaker", { store: "memory", requestId: "trip-1" }, 400)
+  await call("AdminService/ResetBreaker", { store: "memory" })
+  assert.deepEqual(await states(), [])
+  await call("MemoryService/ListCollections", {})
+})
+
 test("/metrics counts what was called", async () => {
   await call("CacheService/Set", { key: "k", text: "v" })
   const body = await (await fetch(`${ops}/metrics`)).text()

@@ -429,5 +429,8 @@ export const PLATFORM_RPCS: readonly string[] = [
   "AdminService/GetStatus",
   "AdminService/GetConfiguration",
   "AdminService/ListMigrations",
+  "AdminService/ListBreakers",
+  "AdminService/TripBreaker",
+  "AdminService/ResetBreaker",
   "AdminService/Drain",
 ]

@@ -26,7 +26,13 @@ export interface AdminSources {
 /** AdminService. */
 export function adminPlane(sources: AdminSources): Plane {
   return {
-    services: [createAdminService({ daemon: daemonControl(sources), pages: sources.kit.pages })],
+    services: [
+      createAdminService({
+        daemon: daemonControl(sources),
+        pages: sources.kit.pages,
+        breakers: sources.guards.switches,
+      }),
+    ],
     needs: [],
     sweepers: [],
     close: async () => {},
@@ -46,7 +52,7 @@ function daemonControl(sources: AdminSources): DaemonControl {
         uptimeMs: performance.now(),
         draining: draining || health.get("") === false,
         engines: views,
-        breakers: guards.breakers(),
+        breakers: guards.switches.list(),
         services: serviceViews(health),
         edge: server().stats(),
       }

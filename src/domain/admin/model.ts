@@ -24,6 +24,15 @@ export interface BreakerView {
   readonly rejections: number
   readonly openedAtMs: number | undefined
   readonly nextProbeAtMs: number | undefined
+  /** An operator holds it open. */
+  readonly tripped: boolean
+}
+
+/** Which breakers an operator means. */
+export interface BreakerChoice {
+  readonly store: string
+  /** `read` or `write`; undefined for both. */
+  readonly operationClass: string | undefined
 }
 
 /** The whole daemon. */

@@ -1,5 +1,5 @@
 import type { CallScope } from "../kernel/scope.ts"
-import type { DaemonView, MigrationView, SettingView } from "./model.ts"
+import type { BreakerChoice, BreakerView, DaemonView, MigrationView, SettingView } from "./model.ts"
 
 /** The daemon itself, as AdminService reaches it. */
 export interface DaemonControl {
@@ -11,4 +11,14 @@ export interface DaemonControl {
   migrations(scope: CallScope): Promise<readonly MigrationView[]>
   /** Begins to drain and returns. Repeating it has no further effect. */
   drain(): void
+}
+
+/** The circuit breakers, as operators work them. Every call answers the breakers it is about, as they are after it. */
+export interface BreakerControl {
+  /** Every breaker. Raises nothing. */
+  list(): readonly BreakerView[]
+  /** Opens breakers until a reset, or for `durationMs`. Raises NOT_FOUND and REQUEST_ID_REUSED. */
+  trip(scope: CallScope, choice: BreakerChoice, durationMs: number | undefined): readonly BreakerView[]
+  /** Closes breakers and forgets their failures. Raises NOT_FOUND and REQUEST_ID_REUSED. */
+  reset(scope: CallScope, choice: BreakerChoice): readonly BreakerView[]
 }

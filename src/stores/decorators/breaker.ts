@@ -39,6 +39,8 @@ export interface BreakerState {
   readonly rejections: number
   readonly openedAtMs: number | undefined
   readonly nextProbeAtMs: number | undefined
+  /** An operator holds it open. */
+  readonly tripped: boolean
 }
 
 /** What a breaker needs. */
@@ -56,6 +58,9 @@ export interface BreakerOptions {
 }
 
 const MAX_TIMER_MS = 2_147_483_647
+/** When to come back to a breaker that an operator holds open for an unknown time. */
+const TRIPPED_RETRY_MS = 1_000
+const MIN_RETRY_MS = 50
 
 /** See the top of this file. */
 export class Breaker {
@@ -71,6 +76,7 @@ export class Breaker {
   #rejections = 0
   #timer: NodeJS.Timeout | undefined
   #probe: AbortController | undefined
+  #tripped = false
   #stopped = false
 
   constructor(options: BreakerOptions) {
@@ -86,14 +92,37 @@ export class Breaker {
     if (this.#state === "closed") return
     this.#rejections += 1
     const { store, operationClass } = this.#options
-    throw new DomainError(
-      "STORE_UNAVAILABLE",
-      `the store "${store}" is failing, so ${operationClass}s are refused until it answers again; nothing was done`,
-      {
-        metadata: { store, operation_class: operationClass },
-        retryDelayMs: Math.max(50, (this.#nextProbeAtMs ?? this.#now()) - this.#now()),
-      },
-    )
+    const why = this.#tripped
+      ? `the store "${store}" was taken out of service, so ${operationClass}s are refused; nothing was done`
+      : `the store "${store}" is failing, so ${operationClass}s are refused until it answers again; nothing was done`
+    throw new DomainError("STORE_UNAVAILABLE", why, {
+      metadata: { store, operation_class: operationClass },
+      retryDelayMs: this.#retryDelayMs(),
+    })
+  }
+
+  /** Whether calls pass. */
+  get closed(): boolean {
+    return this.#state === "closed"
+  }
+
+  /** Opens it by hand: until {@link reset}, or for `durationMs`, after which the store is probed. */
+  trip(durationMs: number | undefined): void {
+    if (this.#stopped) return
+    this.#forgetProbe()
+    this.#tripped = true
+    this.#state = "open"
+    this.#openedAtMs ??= this.#now()
+    this.#pauseMs = this.#options.settings.probeMinMs
+    if (durationMs !== undefined) this.#probeAfter(durationMs)
+    this.#changed()
+  }
+
+  /** Closes it, whoever opened it, and forgets the failures so far. */
+  reset(): void {
+    if (this.#stopped) return
+    this.#forgetProbe()
+    this.#close()
   }
 
   /** Counts what an admitted call said. Calls admitted before it opened still report, and change nothing. */
@@ -115,6 +144,7 @@ export class Breaker {
       rejections: this.#rejections,
       openedAtMs: this.#openedAtMs,
       nextProbeAtMs: this.#nextProbeAtMs,
+      tripped: this.#tripped,
     }
   }
 
@@ -158,8 +188,13 @@ export class Breaker {
   }
 
   #schedule(): void {
-    const waitMs = Math.min(this.#pauseMs * (0.5 + this.#random()), MAX_TIMER_MS)
+    const waitMs = this.#pauseMs * (0.5 + this.#random())
     this.#pauseMs = Math.min(this.#pauseMs * 2, this.#options.settings.probeMaxMs)
+    this.#probeAfter(waitMs)
+  }
+
+  #probeAfter(ms: number): void {
+    const waitMs = Math.min(ms, MAX_TIMER_MS)
     this.#nextProbeAtMs = this.#now() + waitMs
     this.#timer = setTimeout(() => void this.#runProbe(), waitMs)
     this.#timer.unref()
@@ -168,6 +203,7 @@ export class Breaker {
   async #runProbe(): Promise<void> {
     const { probeTimeoutMs } = this.#options.settings
     this.#state = "half_open"
+    this.#tripped = false
     this.#nextProbeAtMs = undefined
     this.#changed()
     const abort = new AbortController()
@@ -182,7 +218,9 @@ export class Breaker {
     )
     const healthy = await Promise.race([answered, givenUp])
     clearTimeout(timer)
-    if (this.#stopped) return
+    // An operator has decided meanwhile: what this probe found out is of no interest any more.
+    if (this.#stopped || this.#probe !== abort) return
+    this.#probe = undefined
     if (healthy) this.#close()
     else {
       this.#state = "open"
@@ -195,10 +233,25 @@ export class Breaker {
     this.#state = "closed"
     this.#closedAtMs = this.#now()
     this.#openedAtMs = undefined
+    this.#tripped = false
     // A new window: the failures that opened the old one would open it again at the first new one.
     this.#window.shutdown()
     this.#window = this.#newWindow()
     this.#changed()
+  }
+
+  #forgetProbe(): void {
+    clearTimeout(this.#timer)
+    const probe = this.#probe
+    this.#probe = undefined
+    probe?.abort()
+    this.#nextProbeAtMs = undefined
+  }
+
+  /** Until the store is asked next: a call before that would be refused again. */
+  #retryDelayMs(): number {
+    if (this.#nextProbeAtMs !== undefined) return Math.max(MIN_RETRY_MS, this.#nextProbeAtMs - this.#now())
+    return this.#tripped ? TRIPPED_RETRY_MS : MIN_RETRY_MS
   }
 
   #changed(): void {

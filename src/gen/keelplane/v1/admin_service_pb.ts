@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file keelplane/v1/admin_service.proto.
  */
 export const file_keelplane_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBrZWVscGxhbmUvdjEvYWRtaW5fc2VydmljZS5wcm90bxIMa2VlbHBsYW5lLnYxIhIKEEdldFN0YXR1c1JlcXVlc3QixAIKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGdXB0aW1lGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGRyYWluaW5nGAQgASgIEisKB2VuZ2luZXMYBSADKAsyGi5rZWVscGxhbmUudjEuRW5naW5lU3RhdHVzEi0KCGJyZWFrZXJzGAYgAygLMhsua2VlbHBsYW5lLnYxLkJyZWFrZXJTdGF0dXMSLQoIc2VydmljZXMYByADKAsyGy5rZWVscGxhbmUudjEuU2VydmljZVN0YXR1cxImCgRlZGdlGAggASgLMhgua2VlbHBsYW5lLnYxLkVkZ2VTdGF0dXMivgIKDEVuZ2luZVN0YXR1cxIMCgRuYW1lGAEgASgJEg4KBmVuZ2luZRgCIAEoCRIPCgdzZXJ2aW5nGAMgASgIEioKB2xhdGVuY3kYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SQgoMY2FwYWJpbGl0aWVzGAUgAygLMiwua2VlbHBsYW5lLnYxLkVuZ2luZVN0YXR1cy5DYXBhYmlsaXRpZXNFbnRyeRIyCgptaWdyYXRpb25zGAYgASgLMh4ua2VlbHBsYW5lLnYxLk1pZ3JhdGlvblN1bW1hcnkSJgoEcG9vbBgHIAEoCzIYLmtlZWxwbGFuZS52MS5Qb29sU3RhdHVzGjMKEUNhcGFiaWxpdGllc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUQoQTWlncmF0aW9uU3VtbWFyeRIVCg1hcHBsaWVkX2NvdW50GAEgASgFEhUKDXBlbmRpbmdfY291bnQYAiABKAUSDwoHdmVyc2lvbhgDIAEoBSJNCgpQb29sU3RhdHVzEhQKDGluX3VzZV9jb3VudBgBIAEoBRISCgppZGxlX2NvdW50GAIgASgFEhUKDXdhaXRpbmdfY291bnQYAyABKAUijQIKDUJyZWFrZXJTdGF0dXMSDQoFc3RvcmUYASABKAkSFwoPb3BlcmF0aW9uX2NsYXNzGAIgASgJEikKBXN0YXRlGAMgASgOMhoua2VlbHBsYW5lLnYxLkJyZWFrZXJTdGF0ZRIVCg1zdWNjZXNzX2NvdW50GAQgASgDEhUKDWZhaWx1cmVfY291bnQYBSABKAMSFwoPcmVqZWN0aW9uX2NvdW50GAYgASgDEi0KCW9wZW5fdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPbmV4dF9wcm9iZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIuCg1TZXJ2aWNlU3RhdHVzEgwKBG5hbWUYASABKAkSDwoHc2VydmluZxgCIAEoCCJVCgpFZGdlU3RhdHVzEhcKD2luX2ZsaWdodF9jb3VudBgBIAEoBRIUCgxzdHJlYW1fY291bnQYAiABKAUSGAoQY29ubmVjdGlvbl9jb3VudBgDIAEoBSIZChdHZXRDb25maWd1cmF0aW9uUmVxdWVzdCJQChhHZXRDb25maWd1cmF0aW9uUmVzcG9uc2USNAoIc2V0dGluZ3MYASADKAsyIi5rZWVscGxhbmUudjEuQ29uZmlndXJhdGlvblNldHRpbmciQgoUQ29uZmlndXJhdGlvblNldHRpbmcSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJEg4KBnNvdXJjZRgDIAEoCSJRChVMaXN0TWlncmF0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDKIBAIl4KFkxpc3RNaWdyYXRpb25zUmVzcG9uc2USKwoKbWlncmF0aW9ucxgBIAMoCzIXLmtlZWxwbGFuZS52MS5NaWdyYXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBCglNaWdyYXRpb24SDQoFc3RvcmUYASABKAkSDwoHdmVyc2lvbhgCIAEoBRIMCgRuYW1lGAMgASgJEhAKCGNoZWNrc3VtGAQgASgJEi4KCmFwcGx5X3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKCGR1cmF0aW9uGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIiwKDERyYWluUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyAyiAASIPCg1EcmFpblJlc3BvbnNlKnwKDEJyZWFrZXJTdGF0ZRIdChlCUkVBS0VSX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQlJFQUtFUl9TVEFURV9DTE9TRUQQARIWChJCUkVBS0VSX1NUQVRFX09QRU4QAhIbChdCUkVBS0VSX1NUQVRFX0hBTEZfT1BFThADMrsDCgxBZG1pblNlcnZpY2USYwoJR2V0U3RhdHVzEh4ua2VlbHBsYW5lLnYxLkdldFN0YXR1c1JlcXVlc3QaHy5rZWVscGxhbmUudjEuR2V0U3RhdHVzUmVzcG9uc2UiFZACAaq7GA4KCmFkbWluLnJlYWQQARJ4ChBHZXRDb25maWd1cmF0aW9uEiUua2VlbHBsYW5lLnYxLkdldENvbmZpZ3VyYXRpb25SZXF1ZXN0GiYua2VlbHBsYW5lLnYxLkdldENvbmZpZ3VyYXRpb25SZXNwb25zZSIVkAIBqrsYDgoKYWRtaW4ucmVhZBABEnIKDkxpc3RNaWdyYXRpb25zEiMua2VlbHBsYW5lLnYxLkxpc3RNaWdyYXRpb25zUmVxdWVzdBokLmtlZWxwbGFuZS52MS5MaXN0TWlncmF0aW9uc1Jlc3BvbnNlIhWQAgGquxgOCgphZG1pbi5yZWFkEAESWAoFRHJhaW4SGi5rZWVscGxhbmUudjEuRHJhaW5SZXF1ZXN0Ghsua2VlbHBsYW5lLnYxLkRyYWluUmVzcG9uc2UiFpACAqq7GA8KC2FkbWluLmFkbWluEAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_keelplane_v1_options]);
+  fileDesc("CiBrZWVscGxhbmUvdjEvYWRtaW5fc2VydmljZS5wcm90bxIMa2VlbHBsYW5lLnYxIhIKEEdldFN0YXR1c1JlcXVlc3QixAIKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGdXB0aW1lGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGRyYWluaW5nGAQgASgIEisKB2VuZ2luZXMYBSADKAsyGi5rZWVscGxhbmUudjEuRW5naW5lU3RhdHVzEi0KCGJyZWFrZXJzGAYgAygLMhsua2VlbHBsYW5lLnYxLkJyZWFrZXJTdGF0dXMSLQoIc2VydmljZXMYByADKAsyGy5rZWVscGxhbmUudjEuU2VydmljZVN0YXR1cxImCgRlZGdlGAggASgLMhgua2VlbHBsYW5lLnYxLkVkZ2VTdGF0dXMivgIKDEVuZ2luZVN0YXR1cxIMCgRuYW1lGAEgASgJEg4KBmVuZ2luZRgCIAEoCRIPCgdzZXJ2aW5nGAMgASgIEioKB2xhdGVuY3kYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SQgoMY2FwYWJpbGl0aWVzGAUgAygLMiwua2VlbHBsYW5lLnYxLkVuZ2luZVN0YXR1cy5DYXBhYmlsaXRpZXNFbnRyeRIyCgptaWdyYXRpb25zGAYgASgLMh4ua2VlbHBsYW5lLnYxLk1pZ3JhdGlvblN1bW1hcnkSJgoEcG9vbBgHIAEoCzIYLmtlZWxwbGFuZS52MS5Qb29sU3RhdHVzGjMKEUNhcGFiaWxpdGllc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUQoQTWlncmF0aW9uU3VtbWFyeRIVCg1hcHBsaWVkX2NvdW50GAEgASgFEhUKDXBlbmRpbmdfY291bnQYAiABKAUSDwoHdmVyc2lvbhgDIAEoBSJNCgpQb29sU3RhdHVzEhQKDGluX3VzZV9jb3VudBgBIAEoBRISCgppZGxlX2NvdW50GAIgASgFEhUKDXdhaXRpbmdfY291bnQYAyABKAUingIKDUJyZWFrZXJTdGF0dXMSDQoFc3RvcmUYASABKAkSFwoPb3BlcmF0aW9uX2NsYXNzGAIgASgJEikKBXN0YXRlGAMgASgOMhoua2VlbHBsYW5lLnYxLkJyZWFrZXJTdGF0ZRIVCg1zdWNjZXNzX2NvdW50GAQgASgDEhUKDWZhaWx1cmVfY291bnQYBSABKAMSFwoPcmVqZWN0aW9uX2NvdW50GAYgASgDEi0KCW9wZW5fdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPbmV4dF9wcm9iZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd0cmlwcGVkGAkgASgIIi4KDVNlcnZpY2VTdGF0dXMSDAoEbmFtZRgBIAEoCRIPCgdzZXJ2aW5nGAIgASgIIlUKCkVkZ2VTdGF0dXMSFwoPaW5fZmxpZ2h0X2NvdW50GAEgASgFEhQKDHN0cmVhbV9jb3VudBgCIAEoBRIYChBjb25uZWN0aW9uX2NvdW50GAMgASgFIhkKF0dldENvbmZpZ3VyYXRpb25SZXF1ZXN0IlAKGEdldENvbmZpZ3VyYXRpb25SZXNwb25zZRI0CghzZXR0aW5ncxgBIAMoCzIiLmtlZWxwbGFuZS52MS5Db25maWd1cmF0aW9uU2V0dGluZyJCChRDb25maWd1cmF0aW9uU2V0dGluZxILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAkSDgoGc291cmNlGAMgASgJIlEKFUxpc3RNaWdyYXRpb25zUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMogEAiXgoWTGlzdE1pZ3JhdGlvbnNSZXNwb25zZRIrCgptaWdyYXRpb25zGAEgAygLMhcua2VlbHBsYW5lLnYxLk1pZ3JhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCU1pZ3JhdGlvbhINCgVzdG9yZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgFEgwKBG5hbWUYAyABKAkSEAoIY2hlY2tzdW0YBCABKAkSLgoKYXBwbHlfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoIZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iTwoTTGlzdEJyZWFrZXJzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMogEAiXgoUTGlzdEJyZWFrZXJzUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiuwEKElRyaXBCcmVha2VyUmVxdWVzdBIZCgVzdG9yZRgBIAEoCUIKukgHcgUQASiAARItCg9vcGVyYXRpb25fY2xhc3MYAiABKAlCFLpIEXIPUgBSBHJlYWRSBXdyaXRlEj0KCGR1cmF0aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBAiA9SQyAggBEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDKIABIkQKE1RyaXBCcmVha2VyUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cyJ9ChNSZXNldEJyZWFrZXJSZXF1ZXN0EhkKBXN0b3JlGAEgASgJQgq6SAdyBRABKIABEi0KD29wZXJhdGlvbl9jbGFzcxgCIAEoCUIUukgRcg9SAFIEcmVhZFIFd3JpdGUSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMogAEiRQoUUmVzZXRCcmVha2VyUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cyIsCgxEcmFpblJlcXVlc3QSHAoKcmVxdWVzdF9pZBgBIAEoCUIIukgFcgMogAEiDwoNRHJhaW5SZXNwb25zZSp8CgxCcmVha2VyU3RhdGUSHQoZQlJFQUtFUl9TVEFURV9VTlNQRUNJRklFRBAAEhgKFEJSRUFLRVJfU1RBVEVfQ0xPU0VEEAESFgoSQlJFQUtFUl9TVEFURV9PUEVOEAISGwoXQlJFQUtFUl9TVEFURV9IQUxGX09QRU4QAzKEBgoMQWRtaW5TZXJ2aWNlEmMKCUdldFN0YXR1cxIeLmtlZWxwbGFuZS52MS5HZXRTdGF0dXNSZXF1ZXN0Gh8ua2VlbHBsYW5lLnYxLkdldFN0YXR1c1Jlc3BvbnNlIhWQAgGquxgOCgphZG1pbi5yZWFkEAESeAoQR2V0Q29uZmlndXJhdGlvbhIlLmtlZWxwbGFuZS52MS5HZXRDb25maWd1cmF0aW9uUmVxdWVzdBomLmtlZWxwbGFuZS52MS5HZXRDb25maWd1cmF0aW9uUmVzcG9uc2UiFZACAaq7GA4KCmFkbWluLnJlYWQQARJyCg5MaXN0TWlncmF0aW9ucxIjLmtlZWxwbGFuZS52MS5MaXN0TWlncmF0aW9uc1JlcXVlc3QaJC5rZWVscGxhbmUudjEuTGlzdE1pZ3JhdGlvbnNSZXNwb25zZSIVkAIBqrsYDgoKYWRtaW4ucmVhZBABEmwKDExpc3RCcmVha2VycxIhLmtlZWxwbGFuZS52MS5MaXN0QnJlYWtlcnNSZXF1ZXN0GiIua2VlbHBsYW5lLnYxLkxpc3RCcmVha2Vyc1Jlc3BvbnNlIhWQAgGquxgOCgphZG1pbi5yZWFkEAESagoLVHJpcEJyZWFrZXISIC5rZWVscGxhbmUudjEuVHJpcEJyZWFrZXJSZXF1ZXN0GiEua2VlbHBsYW5lLnYxLlRyaXBCcmVha2VyUmVzcG9uc2UiFpACAqq7GA8KC2FkbWluLmFkbWluEAESbQoMUmVzZXRCcmVha2VyEiEua2VlbHBsYW5lLnYxLlJlc2V0QnJlYWtlclJlcXVlc3QaIi5rZWVscGxhbmUudjEuUmVzZXRCcmVha2VyUmVzcG9uc2UiFpACAqq7GA8KC2FkbWluLmFkbWluEAESWAoFRHJhaW4SGi5rZWVscGxhbmUudjEuRHJhaW5SZXF1ZXN0Ghsua2VlbHBsYW5lLnYxLkRyYWluUmVzcG9uc2UiFpACAqq7GA8KC2FkbWluLmFkbWluEAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_keelplane_v1_options]);
 
 /**
  * Asks for the state of the daemon.
@@ -290,11 +290,18 @@ export type BreakerStatus = Message<"keelplane.v1.BreakerStatus"> & {
   openTime?: Timestamp | undefined;
 
   /**
-   * When the store is asked next; absent while it is closed or being asked.
+   * When the store is asked next; absent while it is closed, being asked, or tripped without a duration.
    *
    * @generated from field: google.protobuf.Timestamp next_probe_time = 8;
    */
   nextProbeTime?: Timestamp | undefined;
+
+  /**
+   * True while TripBreaker holds it open.
+   *
+   * @generated from field: bool tripped = 9;
+   */
+  tripped: boolean;
 };
 
 /**
@@ -551,6 +558,181 @@ export const MigrationSchema: GenMessage<Migration> = /*@__PURE__*/
   messageDesc(file_keelplane_v1_admin_service, 13);
 
 /**
+ * Asks for the circuit breakers.
+ *
+ * @generated from message keelplane.v1.ListBreakersRequest
+ */
+export type ListBreakersRequest = Message<"keelplane.v1.ListBreakersRequest"> & {
+  /**
+   * Most breakers in one page: 0 for 100, more than 1000 is 1000.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message keelplane.v1.ListBreakersRequest.
+ * Use `create(ListBreakersRequestSchema)` to create a new message.
+ */
+export const ListBreakersRequestSchema: GenMessage<ListBreakersRequest> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 14);
+
+/**
+ * A page of circuit breakers.
+ *
+ * @generated from message keelplane.v1.ListBreakersResponse
+ */
+export type ListBreakersResponse = Message<"keelplane.v1.ListBreakersResponse"> & {
+  /**
+   * By store in the order of the configuration, reads before writes.
+   *
+   * @generated from field: repeated keelplane.v1.BreakerStatus breakers = 1;
+   */
+  breakers: BreakerStatus[];
+
+  /**
+   * For the next page; empty when there is none.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message keelplane.v1.ListBreakersResponse.
+ * Use `create(ListBreakersResponseSchema)` to create a new message.
+ */
+export const ListBreakersResponseSchema: GenMessage<ListBreakersResponse> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 15);
+
+/**
+ * Asks for breakers to be opened by hand.
+ *
+ * @generated from message keelplane.v1.TripBreakerRequest
+ */
+export type TripBreakerRequest = Message<"keelplane.v1.TripBreakerRequest"> & {
+  /**
+   * The store, as in BreakerStatus.store.
+   *
+   * @generated from field: string store = 1;
+   */
+  store: string;
+
+  /**
+   * `read` or `write`; empty for both.
+   *
+   * @generated from field: string operation_class = 2;
+   */
+  operationClass: string;
+
+  /**
+   * How long they stay open, 1 s to 7 days; then the store is asked whether it answers. Absent: until ResetBreaker.
+   *
+   * @generated from field: google.protobuf.Duration duration = 3;
+   */
+  duration?: Duration | undefined;
+
+  /**
+   * Empty, or 1 to 128 bytes chosen by the caller.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message keelplane.v1.TripBreakerRequest.
+ * Use `create(TripBreakerRequestSchema)` to create a new message.
+ */
+export const TripBreakerRequestSchema: GenMessage<TripBreakerRequest> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 16);
+
+/**
+ * The breakers that were opened.
+ *
+ * @generated from message keelplane.v1.TripBreakerResponse
+ */
+export type TripBreakerResponse = Message<"keelplane.v1.TripBreakerResponse"> & {
+  /**
+   * One for each operation class asked for, reads before writes.
+   *
+   * @generated from field: repeated keelplane.v1.BreakerStatus breakers = 1;
+   */
+  breakers: BreakerStatus[];
+};
+
+/**
+ * Describes the message keelplane.v1.TripBreakerResponse.
+ * Use `create(TripBreakerResponseSchema)` to create a new message.
+ */
+export const TripBreakerResponseSchema: GenMessage<TripBreakerResponse> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 17);
+
+/**
+ * Asks for breakers to be closed.
+ *
+ * @generated from message keelplane.v1.ResetBreakerRequest
+ */
+export type ResetBreakerRequest = Message<"keelplane.v1.ResetBreakerRequest"> & {
+  /**
+   * The store, as in BreakerStatus.store.
+   *
+   * @generated from field: string store = 1;
+   */
+  store: string;
+
+  /**
+   * `read` or `write`; empty for both.
+   *
+   * @generated from field: string operation_class = 2;
+   */
+  operationClass: string;
+
+  /**
+   * Empty, or 1 to 128 bytes chosen by the caller.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message keelplane.v1.ResetBreakerRequest.
+ * Use `create(ResetBreakerRequestSchema)` to create a new message.
+ */
+export const ResetBreakerRequestSchema: GenMessage<ResetBreakerRequest> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 18);
+
+/**
+ * The breakers that were closed.
+ *
+ * @generated from message keelplane.v1.ResetBreakerResponse
+ */
+export type ResetBreakerResponse = Message<"keelplane.v1.ResetBreakerResponse"> & {
+  /**
+   * One for each operation class asked for, reads before writes.
+   *
+   * @generated from field: repeated keelplane.v1.BreakerStatus breakers = 1;
+   */
+  breakers: BreakerStatus[];
+};
+
+/**
+ * Describes the message keelplane.v1.ResetBreakerResponse.
+ * Use `create(ResetBreakerResponseSchema)` to create a new message.
+ */
+export const ResetBreakerResponseSchema: GenMessage<ResetBreakerResponse> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 19);
+
+/**
  * Asks the daemon to stop.
  *
  * @generated from message keelplane.v1.DrainRequest
@@ -569,7 +751,7 @@ export type DrainRequest = Message<"keelplane.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_keelplane_v1_admin_service, 14);
+  messageDesc(file_keelplane_v1_admin_service, 20);
 
 /**
  * The drain has begun.
@@ -584,7 +766,7 @@ export type DrainResponse = Message<"keelplane.v1.DrainResponse"> & {
  * Use `create(DrainResponseSchema)` to create a new message.
  */
 export const DrainResponseSchema: GenMessage<DrainResponse> = /*@__PURE__*/
-  messageDesc(file_keelplane_v1_admin_service, 15);
+  messageDesc(file_keelplane_v1_admin_service, 21);
 
 /**
  * State of a circuit breaker.
@@ -670,6 +852,39 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListMigrationsRequestSchema;
     output: typeof ListMigrationsResponseSchema;
+  },
+  /**
+   * ListBreakers answers every circuit breaker, by store, reads before writes. Engines in the daemon's own process have none.
+   *
+   * @generated from rpc keelplane.v1.AdminService.ListBreakers
+   */
+  listBreakers: {
+    methodKind: "unary";
+    input: typeof ListBreakersRequestSchema;
+    output: typeof ListBreakersResponseSchema;
+  },
+  /**
+   * TripBreaker opens breakers by hand, e.g. before work on a store: its calls are refused with STORE_UNAVAILABLE, and no probe
+   * closes the breaker, until ResetBreaker or for a duration. Tripping it again replaces the duration. NOT_FOUND for a store
+   * without breakers. State and request_ids live in this process and end with it.
+   *
+   * @generated from rpc keelplane.v1.AdminService.TripBreaker
+   */
+  tripBreaker: {
+    methodKind: "unary";
+    input: typeof TripBreakerRequestSchema;
+    output: typeof TripBreakerResponseSchema;
+  },
+  /**
+   * ResetBreaker closes breakers at once, whoever opened them, and forgets their failures. Where the store is still sick, new
+   * failures open them again. NOT_FOUND for a store without breakers. Request_ids live in this process and end with it.
+   *
+   * @generated from rpc keelplane.v1.AdminService.ResetBreaker
+   */
+  resetBreaker: {
+    methodKind: "unary";
+    input: typeof ResetBreakerRequestSchema;
+    output: typeof ResetBreakerResponseSchema;
   },
   /**
    * Drain begins what SIGTERM does and answers at once: health turns NOT_SERVING, calls in flight end, streams are told to
