@@ -1,24 +1,87 @@
 /**
- * A PostgreSQL server for tests, when KEELPLANE_TEST_POSTGRES_URL names one (a login that may create databases, pgvector
- * installed). Each call works in a database of its own and drops it at close.
+ * PostgreSQL for tests: the server that KEELPLANE_TEST_POSTGRES_URL names (a login that may create databases, pgvector installed), else
+ * servers of two major versions out of pinned packages, one of each per test file, started by the first that needs them.
  */
 import { randomUUID } from "node:crypto"
-import { openServer, type SqlEngine } from "../../src/stores/postgres/index.ts"
+import { after } from "node:test"
+import { openServer, type ServerOptions, type SqlEngine } from "../../src/stores/postgres/index.ts"
 import { Session } from "../../src/stores/postgres/session.ts"
+import { pathOf, skipReason } from "../support/tools.ts"
+import { type Major, postgresTool } from "./postgres-install.ts"
+import { PostgresServer, type PostgresServerOptions } from "./postgres-server.ts"
 
-/** The server to test on, or undefined. */
-export const postgresUrl = process.env.KEELPLANE_TEST_POSTGRES_URL
+/** The server to test on, or undefined: then the tests start their own. */
+const given = process.env.KEELPLANE_TEST_POSTGRES_URL
 
-/** A fresh, migrated database on the server. */
-export async function serverDatabase(url: string): Promise<SqlEngine> {
+const tools = given === undefined ? { 16: await postgresTool(16), 18: await postgresTool(18) } : undefined
+
+/** A server that suites share: its name for people, why it cannot be had, and where it is. */
+export interface SharedServer {
+  readonly name: string
+  readonly skip: string | false
+  url(): Promise<string>
+}
+
+/** What is ended after the test file's tests, last first. Hooks made inside hooks would end with them. */
+const endings: (() => Promise<void>)[] = []
+after(async () => {
+  for (const end of endings.reverse()) await end()
+})
+
+/** Does something after the test file's tests. */
+export function atEnd(work: () => Promise<void>): void {
+  endings.push(work)
+}
+
+/** False, or why tests that need a server of their own, to stop and to configure, are skipped. */
+export const ownServerSkip: string | false =
+  tools === undefined
+    ? "the server is not ours to stop (KEELPLANE_TEST_POSTGRES_URL)"
+    : skipReason(tools[16], tools[18])
+
+/** Starts a server of the test's own; removed after the test file's tests. */
+export async function startPostgres(
+  options: PostgresServerOptions = {},
+  major: Major = 18,
+): Promise<PostgresServer> {
+  if (tools === undefined) throw new Error("a server is given; tests start none")
+  const server = await PostgresServer.make(pathOf(tools[major]), options)
+  atEnd(() => server.remove())
+  return server
+}
+
+function shared(major: Major): SharedServer {
+  let server: Promise<PostgresServer> | undefined
+  return {
+    name: `PostgreSQL ${major}`,
+    skip: ownServerSkip,
+    url: async () => {
+      server ??= startPostgres({}, major)
+      return (await server).url
+    },
+  }
+}
+
+/** The servers that every SQL suite runs on. */
+export const postgresServers: readonly SharedServer[] =
+  given === undefined
+    ? [shared(18), shared(16)]
+    : [{ name: "PostgreSQL", skip: false, url: async () => given }]
+
+/** A fresh, migrated database on the server, dropped when it is closed. */
+export async function serverDatabase(
+  url: string,
+  options: Partial<ServerOptions> = {},
+): Promise<SqlEngine & { readonly url: string }> {
   const name = `keelplane_test_${randomUUID().replaceAll("-", "")}`
   await administer(url, `create database ${name}`)
   const own = new URL(url)
   own.pathname = `/${name}`
-  const engine = await openServer({ url: own.href, max: 4 })
+  const engine = await openServer({ url: own.href, max: 4, ...options })
   await engine.migrate()
   return {
     ...engine,
+    url: own.href,
     close: async () => {
       await engine.close()
       await administer(url, `drop database ${name} with (force)`)
@@ -26,10 +89,11 @@ export async function serverDatabase(url: string): Promise<SqlEngine> {
   }
 }
 
-async function administer(url: string, command: string): Promise<void> {
+/** Runs commands on a server as the login of `url`. */
+export async function administer(url: string, ...commands: readonly string[]): Promise<void> {
   const session = await Session.connect({ connectionString: url })
   try {
-    await session.script(command)
+    for (const command of commands) await session.script(command)
   } finally {
     await session.close()
   }

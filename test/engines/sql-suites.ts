@@ -1,8 +1,8 @@
-/** Runs suites on PGlite and, where a URL names one, on a PostgreSQL server too. */
+/** Runs suites on PGlite and on every PostgreSQL server that tests have. */
 import { after, describe } from "node:test"
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { embeddedDatabase } from "./pglite.ts"
-import { postgresUrl, serverDatabase } from "./postgres.ts"
+import { postgresServers, serverDatabase } from "./postgres.ts"
 
 /** A clock that stands still until it is told to move. */
 export function heldClock(): { now(): number; advance(ms: number): void } {
@@ -15,24 +15,33 @@ export function heldClock(): { now(): number; advance(ms: number): void } {
   }
 }
 
-/** Registers what `register` registers once per engine; the engine opens with its first use and closes at the end. */
-export function onSqlEngines(register: (open: () => Promise<SqlEngine>) => void): void {
-  const url = postgresUrl
-  suite("PGlite", embeddedDatabase, register)
-  if (url !== undefined) suite("PostgreSQL", () => serverDatabase(url), register)
+/** An engine that suites run on. */
+interface Candidate {
+  readonly name: string
+  readonly skip: string | false
+  open(): Promise<SqlEngine>
 }
 
-function suite(
-  name: string,
-  make: () => Promise<SqlEngine>,
-  register: (open: () => Promise<SqlEngine>) => void,
-): void {
-  describe(`on ${name}`, { timeout: 300_000 }, () => {
-    let engine: Promise<SqlEngine> | undefined
-    after(async () => (await engine)?.close())
-    register(() => {
-      engine ??= make()
-      return engine
+/** Every SQL engine; each `open` makes a fresh, migrated database. */
+export const sqlEngines: readonly Candidate[] = [
+  { name: "PGlite", skip: false, open: () => embeddedDatabase() },
+  ...postgresServers.map(({ name, skip, url }) => ({
+    name,
+    skip,
+    open: async () => serverDatabase(await url()),
+  })),
+]
+
+/** Registers what `register` registers once per engine; the engine opens with its first use and closes at the end. */
+export function onSqlEngines(register: (open: () => Promise<SqlEngine>) => void): void {
+  for (const { name, skip, open } of sqlEngines) {
+    describe(`on ${name}`, { timeout: 600_000, skip }, () => {
+      let engine: Promise<SqlEngine> | undefined
+      after(async () => (await engine)?.close())
+      register(() => {
+        engine ??= open()
+        return engine
+      })
     })
-  })
+  }
 }

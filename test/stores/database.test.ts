@@ -10,12 +10,8 @@ import {
   type SqlEngine,
   sweepIdempotency,
 } from "../../src/stores/postgres/index.ts"
-import { embeddedDatabase, freshTenant } from "../engines/pglite.ts"
-import { postgresUrl, serverDatabase } from "../engines/postgres.ts"
-
-const engines: Record<string, () => Promise<SqlEngine>> = { pglite: () => embeddedDatabase() }
-const url = postgresUrl
-if (url !== undefined) engines.postgresql = () => serverDatabase(url)
+import { freshTenant } from "../engines/pglite.ts"
+import { sqlEngines } from "../engines/sql-suites.ts"
 
 function reason(expected: string) {
   return (error: unknown) => {
@@ -53,8 +49,8 @@ async function until(check: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await check())) await new Promise((resolve) => setImmediate(resolve))
 }
 
-for (const [name, open] of Object.entries(engines)) {
-  describe(`Database on ${name}`, { timeout: 120_000 }, () => {
+for (const { name, skip, open } of sqlEngines) {
+  describe(`Database on ${name}`, { timeout: 120_000, skip }, () => {
     let engine: SqlEngine
     let database: Database
     before(async () => {
@@ -446,7 +442,7 @@ for (const [name, open] of Object.entries(engines)) {
     })
   })
 
-  describe(`Database on ${name}, closed`, { timeout: 60_000 }, () => {
+  describe(`Database on ${name}, closed`, { timeout: 60_000, skip }, () => {
     it("finishes what runs, then refuses", async () => {
       const engine = await open()
       const scope = systemScope(freshTenant())

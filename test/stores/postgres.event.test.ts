@@ -1,4 +1,4 @@
-/** The event suites on PGlite and, where a URL names one, on a PostgreSQL server. */
+/** The event suites on PGlite and on PostgreSQL servers. */
 import assert from "node:assert/strict"
 import { it } from "node:test"
 import { systemClock } from "../../src/domain/kernel/clock.ts"
@@ -61,7 +61,10 @@ onSqlEngines((open: () => Promise<SqlEngine>) => {
     if (capabilities.concurrency === 1) return t.skip("one connection: no two transactions overlap")
     const scope = systemScope(freshTenant())
     const [gate, written] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-    const slow = append(heldStore(database, gate.promise, written.resolve), scope, "slow", events(1))
+    // With a request_id the writes are not left for the commit's round trip, so that they are there before it.
+    const idempotency = { method: "test", requestId: "slow", bodyHash: Buffer.alloc(32) }
+    const held = heldStore(database, gate.promise, written.resolve)
+    const slow = append(held, { ...scope, idempotency }, "slow", events(1))
     await written.promise
     const store = createPostgresEventStore(database, { clock: systemClock, concurrency: 2 })
     await append(store, scope, "fast", events(1))

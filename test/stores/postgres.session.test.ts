@@ -1,4 +1,4 @@
-/** The session suite on PGlite and, where a URL names one, on a PostgreSQL server. */
+/** The session suite on PGlite and on PostgreSQL servers. */
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { createPostgresSessionStore } from "../../src/stores/postgres/session-store.ts"
 import { type SessionHarness, sessionContract } from "../contract/session.contract.ts"

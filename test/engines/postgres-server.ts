@@ -1,0 +1,150 @@
+/** PostgreSQL servers that a test file starts, stops and throws away. They end with their test process, however that ends. */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import { once } from "node:events"
+import { appendFileSync, chownSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import pg from "pg"
+import { account } from "./postgres-install.ts"
+
+const READY_MS = 60_000
+
+/** How a server is started. */
+export interface PostgresServerOptions {
+  /** Settings beside those of every test server. */
+  readonly settings?: Readonly<Record<string, string>>
+  /** Whether commits wait for the disk. Default false. */
+  readonly fsync?: boolean
+  /** Lines that stand for the whole pg_hba.conf. Default: everyone is trusted. */
+  readonly hba?: readonly string[]
+}
+
+/** A running, or stopped, server. Its superuser is `postgres`, without a password. */
+export class PostgresServer {
+  readonly port: number
+  /** Holds `data`, the Unix socket and whatever a test puts beside them. */
+  readonly folder: string
+  readonly #home: string
+  readonly #options: PostgresServerOptions
+  #child: ChildProcess | undefined
+
+  private constructor(home: string, folder: string, port: number, options: PostgresServerOptions) {
+    this.#home = home
+    this.folder = folder
+    this.port = port
+    this.#options = options
+  }
+
+  /** Makes a cluster and starts it. `home` has bin/postgres. */
+  static async make(home: string, options: PostgresServerOptions = {}): Promise<PostgresServer> {
+    const folder = mkdtempSync(join(tmpdir(), "keelplane-postgres-"))
+    if (account !== undefined) chownSync(folder, account.uid, account.gid)
+    const server = new PostgresServer(home, folder, await freePort(), options)
+    server.#initdb()
+    await server.start()
+    return server
+  }
+
+  get url(): string {
+    return `postgres://postgres@127.0.0.1:${this.port}/postgres`
+  }
+
+  /** The server's first process. */
+  get pid(): number {
+    return Number(readFileSync(join(this.folder, "data", "postmaster.pid"), "utf8").split("\n")[0])
+  }
+
+  /** Makes a file beside the data that only the server's user can read. */
+  install(name: string, text: string): string {
+    const path = join(this.folder, name)
+    appendFileSync(path, text, { mode: 0o600 })
+    if (account !== undefined) chownSync(path, account.uid, account.gid)
+    return path
+  }
+
+  /** Resolves when it answers. */
+  async start(): Promise<void> {
+    const settings: Record<string, string> = {
+      listen_addresses: "127.0.0.1",
+      port: String(this.port),
+      unix_socket_directories: this.folder,
+      shared_buffers: "64MB",
+      max_connections: "60",
+      ...(this.#options.fsync === true
+        ? {}
+        : { fsync: "off", synchronous_commit: "off", full_page_writes: "off" }),
+      ...this.#options.settings,
+    }
+    const args = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
+    // The shell outlives a test process that is killed: its input ends then, and with it server and data.
+    const script = `exec 3<&0
+      "$@" >>server.log 2>&1 </dev/null 3<&- & server=$!
+      { read -r _; touch orphaned; kill -QUIT $server; } <&3 & watch=$!
+      wait $server; kill $watch; if [ -e orphaned ]; then rm -rf "$PWD"; fi`
+    const binary = join(this.#home, "bin", "postgres")
+    const child = spawn("sh", ["-c", script, "sh", binary, "-D", join(this.folder, "data"), ...args], {
+      ...account,
+      cwd: this.folder,
+      detached: true,
+      stdio: ["pipe", "ignore", "ignore"],
+      env: { ...process.env, LC_ALL: "C.UTF-8" },
+    })
+    this.#child = child
+    await this.#answering(child)
+  }
+
+  /** `fast` ends its connections in order, `immediate` is a crash. Resolves when it is gone. */
+  async stop(mode: "fast" | "immediate" = "fast"): Promise<void> {
+    const child = this.#child
+    if (child === undefined) return
+    this.#child = undefined
+    if (child.exitCode !== null) return
+    const ended = once(child, "exit")
+    process.kill(this.pid, mode === "fast" ? "SIGINT" : "SIGQUIT")
+    await ended
+  }
+
+  /** Stops it for good and removes its files. */
+  async remove(): Promise<void> {
+    await this.stop("immediate")
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  #initdb(): void {
+    const data = join(this.folder, "data")
+    const options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+    execFileSync(join(this.#home, "bin", "initdb"), ["-D", data, ...options], {
+      ...account,
+      cwd: this.folder,
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, LC_ALL: "C.UTF-8" },
+      timeout: READY_MS,
+    })
+  }
+
+  async #answering(child: ChildProcess): Promise<void> {
+    for (const until = Date.now() + READY_MS; Date.now() < until && child.exitCode === null; ) {
+      const client = new pg.Client({ connectionString: this.url })
+      client.on("error", () => undefined)
+      try {
+        await client.connect()
+        return
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      } finally {
+        await client.end()
+      }
+    }
+    const log = readFileSync(join(this.folder, "server.log"), "utf8").slice(-2_000)
+    throw new Error(`PostgreSQL does not answer at ${this.url}: ${log}`)
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  return typeof address === "object" && address !== null ? address.port : 0
+}
