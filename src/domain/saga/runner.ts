@@ -1,0 +1,252 @@
+/** Runs sagas: at once for whoever asked, and again in the background until they are over. */
+import { v7 as uuidv7 } from "uuid"
+import type { Clock } from "../kernel/clock.ts"
+import { DomainError, type Reason } from "../kernel/errors.ts"
+import type { JsonObject } from "../kernel/json.ts"
+import type { Logger } from "../kernel/logger.ts"
+import { type CallScope, systemScope } from "../kernel/scope.ts"
+import { isOver, type Saga, type SagaFault, type SagaStep } from "./model.ts"
+import type { LeasedSaga, SagaStore } from "./ports.ts"
+
+/** What a step is told. */
+export interface StepContext {
+  readonly saga: Saga
+  /** The same on every run of this step: for targets that tell repetitions apart. */
+  readonly opId: string
+  /** What an earlier step answered; empty where it has not run. */
+  result(step: string): JsonObject
+}
+
+/** One step. It may run any number of times and must have its effect once. */
+export interface StepDefinition {
+  readonly name: string
+  run(scope: CallScope, context: StepContext): Promise<JsonObject | undefined>
+  /** Takes it back; also called when it is unknown whether it happened. A step without it is not taken back. */
+  undo?(scope: CallScope, context: StepContext): Promise<void>
+}
+
+/** A kind of saga. */
+export interface SagaDefinition {
+  readonly kind: string
+  readonly steps: readonly StepDefinition[]
+  /**
+   * The first step after which there is no way back: from then on a refusal is tried again instead of turning the saga round.
+   * Undefined: every step can be taken back.
+   */
+  readonly pivot?: string | undefined
+}
+
+/** What {@link SagaRunner.start} begins. */
+export interface SagaRequest {
+  readonly kind: string
+  readonly subject: string
+  readonly input: JsonObject
+}
+
+/** How {@link SagaRunner} works. Times in milliseconds. */
+export interface SagaRunnerOptions {
+  /** How long a daemon that died keeps others from a saga. Default 30 s. */
+  readonly leaseMs?: number
+  /** Failures in a row after which a saga is stuck. Default 30, which with the pauses is about an hour. */
+  readonly maxFailures?: number
+}
+
+const RETRY_MIN_MS = 500
+const RETRY_MAX_MS = 300_000
+/** Sagas taken in one go in the background. */
+const CLAIM_LIMIT = 10
+
+/** The store is sick or in doubt: says nothing about the step. */
+const TRANSIENT: ReadonlySet<Reason> = new Set<Reason>([
+  "STORE_UNAVAILABLE",
+  "OUTCOME_UNKNOWN",
+  "OVERLOADED",
+  "DRAINING",
+  "DEADLINE_EXCEEDED",
+  "CANCELLED",
+  "STORE_AUTH",
+  "SCHEMA_MISMATCH",
+  "REQUEST_IN_PROGRESS",
+])
+
+/** See the file's comment. */
+export class SagaRunner {
+  readonly #store: SagaStore
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #leaseMs: number
+  readonly #maxFailures: number
+  readonly #definitions: ReadonlyMap<string, SagaDefinition>
+
+  constructor(
+    deps: { readonly store: SagaStore; readonly clock: Clock; readonly logger: Logger },
+    definitions: readonly SagaDefinition[],
+    options: SagaRunnerOptions = {},
+  ) {
+    this.#store = deps.store
+    this.#clock = deps.clock
+    this.#logger = deps.logger
+    this.#leaseMs = options.leaseMs ?? 30_000
+    this.#maxFailures = options.maxFailures ?? 30
+    this.#definitions = new Map(definitions.map((definition) => [definition.kind, definition]))
+  }
+
+  /**
+   * Begins a saga and works on it until it is over, a store is away or the scope ends; in the last two cases the background goes
+   * on, and the answer says where it is. Rejects with what a step refused once everything is taken back.
+   */
+  async start(scope: CallScope, request: SagaRequest): Promise<Saga> {
+    const { steps } = this.#definition(request.kind)
+    const leased = await this.#store.begin(
+      scope,
+      {
+        ...request,
+        id: uuidv7(),
+        tenant: scope.tenant,
+        actor: scope.actor,
+        steps: steps.map(({ name }): SagaStep => ({ name, state: "pending", attempts: 0, result: {} })),
+      },
+      this.#leaseMs,
+    )
+    const saga = leased.fence === 0n ? leased.saga : await this.#drive(scope, leased)
+    if (saga.state === "compensated" && saga.fault !== undefined) throw refusal(saga.fault)
+    return saga
+  }
+
+  /** Works on what is due; answers how many sagas it took. For a sweeper of the daemon. */
+  async tick(scope: CallScope): Promise<number> {
+    const leased = await this.#store.claim(scope, CLAIM_LIMIT, this.#leaseMs)
+    for (const each of leased) {
+      const mine = { ...systemScope(each.saga.tenant, scope.signal), actor: each.saga.actor }
+      await this.#drive(mine, each)
+    }
+    return leased.length
+  }
+
+  #definition(kind: string): SagaDefinition {
+    const found = this.#definitions.get(kind)
+    if (found === undefined) throw new Error(`no definition of the saga ${kind}`)
+    return found
+  }
+
+  /** One lease's work. Losing the lease is no failure: somebody else is at it. */
+  async #drive(scope: CallScope, { saga: begun, fence }: LeasedSaga): Promise<Saga> {
+    // The caller's idempotency key is the saga's, not that of each mutation inside.
+    const inner: CallScope = {
+      tenant: scope.tenant,
+      actor: scope.actor,
+      deadlineMs: scope.deadlineMs,
+      signal: scope.signal,
+      trace: scope.trace,
+    }
+    const keep = systemScope(scope.tenant)
+    let saga = begun
+    try {
+      while (!isOver(saga) && saga.state !== "stuck") {
+        const before = saga
+        saga = await this.#advance(inner, saga)
+        const pausing = saga.failures > before.failures
+        const ended = isOver(saga) || saga.state === "stuck" || pausing
+        await this.#store.save(keep, fence, saga, ended ? 0 : this.#leaseMs)
+        if (pausing) return saga
+      }
+      return saga
+    } catch (error) {
+      if (error instanceof DomainError && error.reason === "LEASE_LOST") return saga
+      throw error
+    }
+  }
+
+  /** Runs the next step, forwards or backwards, and answers the saga after it. Never rejects for what a step says. */
+  async #advance(scope: CallScope, saga: Saga): Promise<Saga> {
+    const backwards = saga.state === "compensating"
+    const at = backwards
+      ? saga.steps.findLastIndex(({ state }) => state === "done" || state === "compensating")
+      : saga.steps.findIndex(({ state }) => state === "pending")
+    const step = saga.steps[at]
+    if (step === undefined) return { ...saga, state: backwards ? "compensated" : "done", failures: 0 }
+    const definition = this.#definition(saga.kind).steps.find(({ name }) => name === step.name)
+    if (definition === undefined) return this.#stuck(saga, missing(step.name))
+    try {
+      if (backwards) {
+        await definition.undo?.(scope, contextOf(saga, step.name))
+        return this.#moved(saga, at, { state: "compensated", attempts: step.attempts + 1 })
+      }
+      const result = (await definition.run(scope, contextOf(saga, step.name))) ?? {}
+      return this.#moved(saga, at, { state: "done", attempts: step.attempts + 1, result })
+    } catch (error) {
+      return this.#failed(saga, at, faultOf(error, step.name), isTransient(error))
+    }
+  }
+
+  #moved(saga: Saga, at: number, change: Partial<SagaStep>): Saga {
+    const steps = saga.steps.map((step, index) => (index === at ? { ...step, ...change } : step))
+    const open = saga.state === "compensating" ? steps.some(toTakeBack) : steps.some(isPending)
+    const over = saga.state === "compensating" ? "compensated" : "done"
+    return { ...saga, steps, failures: 0, state: open ? saga.state : over }
+  }
+
+  #failed(saga: Saga, at: number, fault: SagaFault, transient: boolean): Saga {
+    const failures = saga.failures + 1
+    const steps = saga.steps.map((step, index) =>
+      index === at ? { ...step, attempts: step.attempts + 1 } : step,
+    )
+    const tried = { ...saga, steps, failures, fault: saga.state === "compensating" ? saga.fault : fault }
+    if (!transient && saga.state === "running" && !this.#isPastPivot(saga)) return this.#turned(tried, at)
+    if (failures >= this.#maxFailures) return this.#stuck(tried, fault)
+    const wait = Math.min(RETRY_MIN_MS * 2 ** Math.min(failures - 1, 20), RETRY_MAX_MS)
+    return { ...tried, nextMs: this.#clock.now() + wait * (0.75 + Math.random() / 2) }
+  }
+
+  /** Back to the beginning. The step that was refused may have happened in part, so it is taken back as well. */
+  #turned(saga: Saga, at: number): Saga {
+    const steps = saga.steps.map((step, index): SagaStep => {
+      if (index === at) return { ...step, state: "compensating" }
+      return step
+    })
+    return { ...saga, steps, state: "compensating", failures: 0 }
+  }
+
+  #stuck(saga: Saga, fault: SagaFault): Saga {
+    this.#logger.error(
+      { saga: saga.id, kind: saga.kind, step: fault.step, reason: fault.reason },
+      "a saga is stuck; AdminService.RetrySaga tries it again",
+    )
+    return { ...saga, state: "stuck", fault }
+  }
+
+  #isPastPivot(saga: Saga): boolean {
+    const { pivot } = this.#definition(saga.kind)
+    return pivot !== undefined && saga.steps.some(({ name, state }) => name === pivot && state === "done")
+  }
+}
+
+const isPending = ({ state }: SagaStep) => state === "pending"
+const toTakeBack = ({ state }: SagaStep) => state === "done" || state === "compensating"
+
+function contextOf(saga: Saga, step: string): StepContext {
+  return {
+    saga,
+    opId: `${saga.id}/${step}`,
+    result: (name) => saga.steps.find((each) => each.name === name)?.result ?? {},
+  }
+}
+
+function isTransient(error: unknown): boolean {
+  return !(error instanceof DomainError) || TRANSIENT.has(error.reason)
+}
+
+function faultOf(error: unknown, step: string): SagaFault {
+  if (!(error instanceof DomainError))
+    return { reason: "INTERNAL", message: "internal error", metadata: {}, step }
+  return { reason: error.reason, message: error.message, metadata: error.metadata, step }
+}
+
+function missing(step: string): SagaFault {
+  return { reason: "INTERNAL", message: "this version does not know the step", metadata: {}, step }
+}
+
+/** What the step said, for the caller who waited for it. */
+function refusal({ reason, message, metadata }: SagaFault): DomainError {
+  return new DomainError(reason as Reason, message, { metadata })
+}
