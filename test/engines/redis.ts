@@ -34,6 +34,8 @@ const READY_MS = 20_000
 export interface RedisServer {
   readonly url: string
   readonly pid: number
+  /** Where its files are; emptied when it stops. */
+  readonly folder: string
   stop(): Promise<void>
 }
 
@@ -115,7 +117,13 @@ export const redisSkip: string | false = skipReason(tool)
 export const ownServerSkip: string | false =
   given === undefined ? redisSkip : "the server is not ours to stop (KEELPLANE_TEST_REDIS_URL)"
 
-async function freePort(): Promise<number> {
+/** The server's program, where {@link ownServerSkip} is false. */
+export function serverPath(): string {
+  return pathOf(tool)
+}
+
+/** A port that was free just now. */
+export async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
   const address = server.address()
@@ -151,7 +159,7 @@ export async function startRedis(args: readonly string[] = [], port?: number): P
   process.once("exit", () => child.kill("SIGKILL"))
   const url = `redis://127.0.0.1:${on}`
   await answering(url, () => child.exitCode !== null)
-  return { url, pid: child.pid ?? 0, stop }
+  return { url, pid: child.pid ?? 0, folder, stop }
 }
 
 async function answering(url: string, isDead: () => boolean): Promise<void> {
@@ -199,7 +207,8 @@ export const checkingKeys = (script: string): string => CHECK_KEYS + script
 /** An engine on the shared server under a prefix of its own, whose scripts must declare every key; closed after the tests. */
 export async function testRedis(options: Partial<RedisOptions> = {}): Promise<RedisEngine> {
   const prefix = `test-${randomUUID()}`
-  const engine = await openRedis({ url: await redisUrl(), prefix, wrapScript: checkingKeys, ...options })
+  const url = options.url ?? (await redisUrl())
+  const engine = await openRedis({ prefix, wrapScript: checkingKeys, ...options, url })
   endings.push(() => engine.close())
   return engine
 }

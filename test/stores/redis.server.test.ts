@@ -250,14 +250,22 @@ describe("redis in trouble", { skip: ownServerSkip }, () => {
       "+evalsha",
     )
     const as = (user: string) => url.replace("redis://", `redis://${user}@`)
-    await fails("STORE_AUTH", () => openRedis({ url: as("reader:wrong") }))
+    const stranger = await on({ url: as("reader:wrong") })
+    await fails("STORE_AUTH", () => stranger.ping(fresh()))
     const reader = await on({ url: as("reader:right") })
     await fails("STORE_AUTH", () => put(reader.cache, fresh(), "k", "v"))
   })
 
-  it("says when there is no server", async () => {
+  it("opens without a server, says so, and heals when there is one", async () => {
     const server = await startRedis()
     await server.stop()
-    await fails("STORE_UNAVAILABLE", () => openRedis({ url: server.url }))
+    const engine = await openRedis({ url: server.url, openMs: 50 })
+    atEnd(() => engine.close())
+    const scope = fresh()
+    await fails("STORE_UNAVAILABLE", () => engine.ping(scope))
+    await fails("STORE_UNAVAILABLE", () => put(engine.cache, scope, "k", "v"))
+    await startRedis([], Number(new URL(server.url).port))
+    await eventually(() => put(engine.cache, scope, "k", "v"))
+    assert.equal(await read(engine.cache, scope, "k"), "v")
   })
 })

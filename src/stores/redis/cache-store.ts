@@ -10,23 +10,29 @@ import type {
   WriteOperation,
 } from "../../domain/cache/operations.ts"
 import type { CacheCapabilities, CacheStore, ScriptCall } from "../../domain/cache/ports.ts"
-import { DomainError, notFound } from "../../domain/kernel/errors.ts"
+import { DomainError, limitExceeded, notFound } from "../../domain/kernel/errors.ts"
 import type { JsonValue } from "../../domain/kernel/json.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
-import { asList, asText, type Connection, type Script, scriptOf } from "./connection.ts"
+import { asList, asText } from "./answers.ts"
+import { type Connection, type Script, scriptOf } from "./connection.ts"
 import { requestIdReused } from "./decode-result.ts"
 import { finite } from "./encode-operation.ts"
 import { isCompileError } from "./errors.ts"
 import { type Keys, recordKey } from "./keys.ts"
 import { INVALIDATE_TAGS_SCRIPT, OPERATIONS_SCRIPT, registeredScript } from "./lua/index.ts"
 import { READ_VALUES_SCRIPT } from "./lua/read-values.ts"
+import { allChanges, scatter } from "./scatter.ts"
 import { hex, infoOf, RECORD_KEPT_MS, SpaceCalls } from "./space-calls.ts"
 import { Spaces } from "./spaces.ts"
 import { Sweeper } from "./sweeper.ts"
+import { encodeValue } from "./values.ts"
 
 const MAX_KEY_BYTES = 16 * 1_048_576
 const PURGE_PART = 500
+/** As the scripts count. */
+const ENTRY_BYTES = 200
+const ANSWER_BYTES = 4_000_000
 
 /** What the store is made of. */
 export interface RedisCacheOptions {
@@ -76,8 +82,17 @@ export class RedisCacheStore implements CacheStore {
     namespace: Namespace,
     keys: readonly string[],
   ): Promise<readonly (CacheEntry | undefined)[]> {
-    const outcomes = await this.#calls.values(scope, namespace, keys)
-    return outcomes.map((outcome) => resultOf<GetOperation>(outcome))
+    const outcomes = await scatter(
+      keys,
+      (key) => this.#calls.keys.partition(namespace, key),
+      async (own) => await this.#calls.values(scope, namespace, own),
+      (error) => {
+        throw error
+      },
+    )
+    const entries = outcomes.map((outcome) => resultOf<GetOperation>(outcome))
+    if (this.#calls.keys.isSpread) checkSize(keys, entries)
+    return entries
   }
 
   async read<O extends ReadOperation>(scope: CallScope, operation: O): Promise<ResultOf<O>> {
@@ -90,7 +105,7 @@ export class RedisCacheStore implements CacheStore {
   }
 
   async write<O extends WriteOperation>(scope: CallScope, operation: O): Promise<ResultOf<O>> {
-    await this.#note(scope, operation.namespace)
+    await this.#note(scope, operation.namespace, operation.key)
     const [outcome] = await this.#calls.operations(scope, [operation], {
       effect: "write",
       repeatable: operation.kind,
@@ -105,14 +120,20 @@ export class RedisCacheStore implements CacheStore {
     atomic: boolean,
   ): Promise<readonly Outcome[]> {
     this.#calls.enter()
-    const outcomes: Outcome[] = []
-    for (const [index, group] of byNamespace(operations).entries()) {
-      const [first] = group
-      if (first !== undefined) await this.#note(scope, first.namespace)
-      const how = { effect: "write", repeatable: `execute ${index}`, atomic } as const
-      outcomes.push(...(await this.#calls.operations(scope, group, how)))
-    }
-    return outcomes
+    const { keys } = this.#calls
+    const partOf = ({ namespace, key }: Operation) =>
+      keys.space(scope.tenant, namespace, keys.partition(namespace, key))
+    if (atomic) this.#refuseSpread("an atomic Execute", operations.map(partOf))
+    return await scatter<Operation, Outcome>(
+      operations,
+      partOf,
+      async (own) => {
+        const [first] = own
+        if (first !== undefined) await this.#note(scope, first.namespace, first.key)
+        return await this.#calls.operations(scope, own, { effect: "write", repeatable: "execute", atomic })
+      },
+      partFailed,
+    )
   }
 
   async listKeys(
@@ -125,7 +146,17 @@ export class RedisCacheStore implements CacheStore {
     let after = page.cursor?.[0]
     while (items.length <= page.size) {
       const names = await this.#names(scope, namespace, prefix, after, page.size + 1)
-      const answers = await this.#calls.chores(scope, namespace.name, "info", names)
+      const answers = await scatter(
+        names,
+        (key) => this.#calls.keys.partition(namespace, key),
+        async (own) => {
+          const partition = this.#calls.keys.partition(namespace, own[0] ?? "")
+          return await this.#calls.chores(scope, { namespace: namespace.name, partition }, "info", own)
+        },
+        (error) => {
+          throw error
+        },
+      )
       for (const [index, key] of names.entries()) {
         const answer = answers[index] ?? []
         if (answer.length > 0) items.push(infoOf(key, answer))
@@ -139,13 +170,17 @@ export class RedisCacheStore implements CacheStore {
   }
 
   async invalidateTags(scope: CallScope, namespace: Namespace, tags: readonly string[]): Promise<void> {
-    await this.#calls.call(scope, namespace, {
-      script: this.#tagScript,
-      effect: "write",
-      repeatable: "invalidateTags",
-      keys: [],
-      args: [tags.length, ...tags],
+    const parts = this.#calls.keys.partitions(namespace).map(async (partition) => {
+      await this.#calls.call(scope, namespace, {
+        script: this.#tagScript,
+        effect: "write",
+        repeatable: "invalidateTags",
+        partition,
+        keys: [],
+        args: [tags.length, ...tags],
+      })
     })
+    await allChanges(parts)
   }
 
   async invalidatePattern(scope: CallScope, namespace: Namespace, pattern: string): Promise<number> {
@@ -160,12 +195,16 @@ export class RedisCacheStore implements CacheStore {
     this.#calls.enter()
     const script = this.#scripts.get(call.name)
     if (script === undefined) throw notFound("script", call.name)
-    await this.#note(scope, namespace)
+    const { keys } = this.#calls
+    const parts = call.keys.map((key) => keys.partition(namespace, key))
+    this.#refuseSpread("a script", parts)
+    await this.#note(scope, namespace, call.keys[0] ?? "")
     try {
       const answer = await this.#calls.call(scope, namespace, {
         script,
         effect: "write",
         repeatable: "runScript",
+        partition: parts[0] ?? 0,
         keys: [...new Set(call.keys)],
         args: [finite(namespace.defaultTtlMs), namespace.kind, call.args.length, ...call.args],
       })
@@ -187,9 +226,20 @@ export class RedisCacheStore implements CacheStore {
     this.#calls.close()
   }
 
-  async #note(scope: CallScope, namespace: Namespace): Promise<void> {
+  async #note(scope: CallScope, namespace: Namespace, key: string): Promise<void> {
     this.#calls.enter()
-    await this.#spaces.note(scope, namespace.name)
+    await this.#spaces.note(scope, namespace.name, this.#calls.keys.partition(namespace, key))
+  }
+
+  /** Raises UNSUPPORTED_BY_ENGINE where keys lie in different parts of a namespace, which may be on different servers. */
+  #refuseSpread(what: string, parts: readonly (string | number)[]): void {
+    if (!this.#calls.keys.isSpread || parts.every((part) => part === parts[0])) return
+    const { engine } = this.capabilities
+    throw new DomainError(
+      "UNSUPPORTED_BY_ENGINE",
+      `${what} on a cluster takes keys of one entity: the same word in braces in each, as in "{agent-7}:plan", or none in any`,
+      { metadata: { engine, capability: "atomic over entities" } },
+    )
   }
 
   /** Names with the prefix after `after`, in the order of their bytes. */
@@ -200,8 +250,25 @@ export class RedisCacheStore implements CacheStore {
     after: string | undefined,
     count: number,
   ): Promise<readonly string[]> {
+    const parts = await Promise.all(
+      this.#calls.keys
+        .partitions(namespace)
+        .map(async (partition) => await this.#namesOf(scope, namespace, partition, prefix, after, count)),
+    )
+    if (parts.length === 1) return parts[0] ?? []
+    return parts.flat().sort(byBytes).slice(0, count)
+  }
+
+  async #namesOf(
+    scope: CallScope,
+    namespace: Namespace,
+    partition: number,
+    prefix: string,
+    after: string | undefined,
+    count: number,
+  ): Promise<readonly string[]> {
     this.#calls.enter()
-    const base = this.#calls.keys.space(scope.tenant, namespace)
+    const base = this.#calls.keys.space(scope.tenant, namespace, partition)
     const from = after === undefined ? `[${prefix}` : `(${after}`
     const answer = await this.#calls.connection.send(scope, "read", "ZRANGEBYLEX", [
       `${base}names`,
@@ -247,9 +314,22 @@ export class RedisCacheStore implements CacheStore {
     matches: (key: string) => boolean,
   ): Promise<number> {
     let deleted = 0
+    for (const partition of this.#calls.keys.partitions(namespace)) {
+      deleted += await this.#deletePart(scope, namespace, partition, matches)
+    }
+    return deleted
+  }
+
+  async #deletePart(
+    scope: CallScope,
+    namespace: Namespace,
+    partition: number,
+    matches: (key: string) => boolean,
+  ): Promise<number> {
+    let deleted = 0
     let after: string | undefined
     do {
-      const names = await this.#names(scope, namespace, "", after, PURGE_PART)
+      const names = await this.#namesOf(scope, namespace, partition, "", after, PURGE_PART)
       const operations = names
         .filter(matches)
         .map((key) => ({ kind: "delete", namespace, key, ifRevision: undefined }) as const)
@@ -267,15 +347,23 @@ function resultOf<O extends Operation>(outcome: Outcome<O> | undefined): ResultO
   throw outcome?.error ?? new RangeError("an operation without an outcome")
 }
 
-/** Runs of operations on one namespace, in order. */
-function byNamespace(operations: readonly Operation[]): readonly (readonly Operation[])[] {
-  const groups: Operation[][] = []
-  for (const operation of operations) {
-    const group = groups.at(-1)
-    if (group?.[0]?.namespace.name === operation.namespace.name) group.push(operation)
-    else groups.push([operation])
-  }
-  return groups
+/** What each operation of a part gets that failed, while others did not. */
+function partFailed(error: unknown): Outcome {
+  if (error instanceof DomainError && error.reason !== "REQUEST_ID_REUSED") return { ok: false, error }
+  throw error
+}
+
+/** The limit on an answer, which each part only knows of its own, holds over all parts. */
+function checkSize(keys: readonly string[], entries: readonly (CacheEntry | undefined)[]): void {
+  const bytes = entries.reduce((sum, entry, index) => {
+    if (entry === undefined) return sum
+    return sum + ENTRY_BYTES + Buffer.byteLength(keys[index] ?? "") + Buffer.byteLength(encodeValue(entry))
+  }, 0)
+  if (bytes > ANSWER_BYTES) throw limitExceeded("answer.bytes", bytes, ANSWER_BYTES)
+}
+
+function byBytes(left: string, right: string): number {
+  return Buffer.compare(Buffer.from(left), Buffer.from(right))
 }
 
 function scriptFailed(script: string, why: string, cause: unknown): DomainError {

@@ -1,22 +1,17 @@
-/**
- * One connection that all calls share. The driver repeats nothing by itself: no offline queue, no sending again after a reconnect,
- * no retries, since a command whose answer was lost may have run.
- */
+/** What all calls share: commands with a deadline, sent to the server that has their keys, and an honest word about what failed. */
 import { createHash } from "node:crypto"
-import { Redis, type RedisOptions } from "ioredis"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
-import { DomainError } from "../../domain/kernel/errors.ts"
+import type { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { type Address, parseAddress } from "./address.ts"
+import { type Answer, type Argument, asList } from "./answers.ts"
+import { Cluster } from "./cluster.ts"
 import { deadlineExceeded, outcomeUnknown, replyWord, storeUnavailable, toDomainError } from "./errors.ts"
+import { CONNECTIONS } from "./node.ts"
+import { type Nodes, Single } from "./nodes.ts"
 
 /** Whether a command can change anything. */
 export type Effect = "read" | "write"
-
-/** What commands take. */
-export type Argument = string | number | Buffer
-
-/** What commands answer: bulk strings as buffers. */
-export type Answer = Buffer | number | null | readonly Answer[]
 
 /** A Lua text and the name by which the server keeps it. */
 export interface Script {
@@ -26,8 +21,12 @@ export interface Script {
 
 /** How to reach the server. */
 export interface ConnectionOptions {
-  /** `redis://` or `rediss://` with optional user, password and database number. */
+  /** See ./address. */
   readonly url: string
+  /** File with the password, read at each new connection; goes before the URL's own. */
+  readonly passwordFile?: string | undefined
+  /** How many connections to each server carry calls. */
+  readonly connections?: number | undefined
   /** Stands for the server's clock, and for the machine's; only for tests. */
   readonly clock?: Clock | undefined
   /** The longest wait for an answer where no deadline is nearer, in milliseconds. */
@@ -37,80 +36,43 @@ export interface ConnectionOptions {
 /** The longest wait for an answer where nothing else is said. */
 export const TIMEOUT_MS = 10_000
 
-const CONNECT_TIMEOUT_MS = 5_000
-const RECONNECT_MIN_MS = 50
-const RECONNECT_MAX_MS = 2_000
+/** How often a command follows its keys to another server. */
+const MAX_DETOURS = 5
+/** How long a command waits for keys that are on their way one by one, and between two looks. */
+const MOVING_MS = 2_000
+const MOVING_LOOK_MS = 20
 
 /** Names a script. */
 export function scriptOf(text: string): Script {
   return { text, sha: createHash("sha1").update(text).digest("hex") }
 }
 
-/** A client with the settings that every connection here has. It does not connect by itself. */
-export function makeClient({ url, timeoutMs }: ConnectionOptions, rest: RedisOptions = {}): Redis {
-  const client = new Redis(url, {
-    protocol: 2,
-    lazyConnect: true,
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    enableAutoPipelining: true,
-    connectTimeout: CONNECT_TIMEOUT_MS,
-    // A connection that answers nothing for so long is as good as gone.
-    socketTimeout: 2 * (timeoutMs ?? TIMEOUT_MS),
-    keepAlive: 10_000,
-    retryStrategy: (attempt) => Math.min(RECONNECT_MIN_MS * 2 ** Math.min(attempt, 10), RECONNECT_MAX_MS),
-    ...rest,
-  })
-  // Each call that fails says so itself, and the monitor tells when the server is away.
-  client.on("error", () => undefined)
-  return client
-}
-
-/** Connects for the first time, or ends the client and raises STORE_UNAVAILABLE or STORE_AUTH. */
-export async function connectFirst(client: Redis): Promise<void> {
-  let told: unknown
-  const listen = (error: unknown) => {
-    told ??= error
-  }
-  client.on("error", listen)
-  try {
-    await client.connect()
-    await client.ping()
-  } catch (error) {
-    client.disconnect()
-    // The driver tells a refused password apart only as an event.
-    const cause = told ?? error
-    throw replyWord(cause) === undefined ? storeUnavailable(cause) : toDomainError(cause, "read")
-  } finally {
-    client.off("error", listen)
-  }
-}
-
 /** See the file's comment. */
 export class Connection {
   readonly clock: Clock
+  readonly address: Address
+  readonly nodes: Nodes
   /** The time that scripts get: empty for the server's own. */
   readonly #manual: boolean
-  readonly #client: Redis
   readonly #timeoutMs: number
   #waiting = 0
 
   constructor(options: ConnectionOptions) {
-    this.#client = makeClient(options)
+    const { url, passwordFile, timeoutMs = TIMEOUT_MS, connections = CONNECTIONS } = options
+    this.address = parseAddress(url)
+    const settings = { timeoutMs, passwordFile, connections }
+    this.nodes =
+      this.address.kind === "cluster"
+        ? new Cluster(this.address, settings)
+        : new Single(this.address, settings)
     this.clock = options.clock ?? systemClock
     this.#manual = options.clock !== undefined
-    this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS
-  }
-
-  /** Connects for the first time. Raises STORE_UNAVAILABLE or STORE_AUTH; later losses are repaired without a word. */
-  async connect(): Promise<void> {
-    await connectFirst(this.#client)
+    this.#timeoutMs = timeoutMs
   }
 
   /** Whether commands would be sent now. */
   get isReady(): boolean {
-    return this.#client.status === "ready"
+    return this.nodes.isReady
   }
 
   /** How many commands wait for an answer. */
@@ -128,23 +90,19 @@ export class Connection {
     const leftMs = scope.deadlineMs - this.clock.now()
     if (leftMs <= 0)
       throw deadlineExceeded("the deadline passed before the cache was asked; nothing was done")
-    if (!this.isReady) throw storeUnavailable()
+    const node = this.nodes.pick(keyOf(command, args))
     this.#waiting++
-    let timer: NodeJS.Timeout | undefined
-    const timeout = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(late(effect, leftMs <= this.#timeoutMs)),
-        Math.min(leftMs, this.#timeoutMs),
-      )
-    })
     try {
-      return await Promise.race([this.#send(command, args), timeout])
+      return await this.#before(node.send(command, args), effect, leftMs)
     } catch (error) {
-      if (replyWord(error) === "NOSCRIPT") throw error
+      const word = replyWord(error)
+      if (word === "NOSCRIPT") throw error
+      if (word !== undefined && DETOURS.has(word)) {
+        return await this.#follow(error as Error, effect, command, args, Math.min(leftMs, this.#timeoutMs))
+      }
       throw toDomainError(error, effect)
     } finally {
       this.#waiting--
-      clearTimeout(timer)
     }
   }
 
@@ -156,61 +114,88 @@ export class Connection {
     keys: readonly string[],
     args: readonly Argument[],
   ): Promise<readonly Answer[]> {
-    const rest: readonly Argument[] = [keys.length, ...keys, ...args]
     try {
-      return asList(await this.send(scope, effect, "EVALSHA", [sha, ...rest]))
+      return asList(await this.send(scope, effect, "EVALSHA", [sha, keys.length, ...keys, ...args]))
     } catch (error) {
       // The server refused it unread, so it may be sent again.
       if (replyWord(error) !== "NOSCRIPT") throw error
-      return asList(await this.send(scope, effect, "EVAL", [text, ...rest]))
+      return asList(await this.send(scope, effect, "EVAL", [text, keys.length, ...keys, ...args]))
     }
   }
 
-  /** Ends the connection; what is out is answered as lost. */
+  /** Ends the connections; what is out is answered as lost. */
   close(): void {
-    this.#client.disconnect()
+    this.nodes.close()
   }
 
-  /** By the driver's method of the command's name, since only those are put into one packet with others. */
-  #send(command: string, args: readonly Argument[]): Promise<Answer> {
-    const methods = this.#client as unknown as Record<
-      string,
-      (...args: readonly Argument[]) => Promise<Answer>
-    >
-    const method = methods[`${command.toLowerCase()}Buffer`]
-    if (method === undefined) throw new RangeError(`the driver has no command ${command}`)
-    return method.apply(this.#client, [...args])
+  /** Goes where the keys are. Each server that says so has refused the command unread, so that it runs once. */
+  async #follow(
+    refused: Error,
+    effect: Effect,
+    command: string,
+    args: readonly Argument[],
+    leftMs: number,
+  ): Promise<Answer> {
+    const end = Date.now() + leftMs
+    const patience = Date.now() + Math.min(leftMs, MOVING_MS)
+    let error = refused
+    let detours = 0
+    while (true) {
+      const word = replyWord(error)
+      if (word === undefined || !DETOURS.has(word)) {
+        if (word === "NOSCRIPT") throw error
+        throw toDomainError(error, effect)
+      }
+      const detour = await this.nodes.detour(word, error.message, end - Date.now())
+      const moving = word === "TRYAGAIN" && Date.now() < patience
+      if (moving) await new Promise((resolve) => setTimeout(resolve, MOVING_LOOK_MS))
+      else if (detour === undefined || ++detours > MAX_DETOURS) throw storeUnavailable(error)
+      if (moving) detours = 0
+      if (Date.now() >= end) throw storeUnavailable(error)
+      const node = detour?.node ?? this.nodes.pick(keyOf(command, args))
+      if (!node.isReady) throw node.refusal()
+      try {
+        const sent = detour?.asking ? node.ask(command, args) : node.send(command, args)
+        return await this.#before(sent, effect, end - Date.now())
+      } catch (next) {
+        if (!(next instanceof Error)) throw next
+        error = next
+      }
+    }
   }
+
+  /** The answer, or what its absence means once its time is over. */
+  #before(answer: Promise<Answer>, effect: Effect, leftMs: number): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(late(effect, leftMs <= this.#timeoutMs)),
+        Math.min(leftMs, this.#timeoutMs),
+      )
+      answer.then(
+        (value) => {
+          clearTimeout(timer)
+          resolve(value)
+        },
+        (error: unknown) => {
+          clearTimeout(timer)
+          reject(error)
+        },
+      )
+    })
+  }
+}
+
+const DETOURS: ReadonlySet<string> = new Set(["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"])
+const KEYLESS: ReadonlySet<string> = new Set(["PING"])
+
+/** The key that says which server a command is for. */
+function keyOf(command: string, args: readonly Argument[]): string | undefined {
+  if (KEYLESS.has(command)) return undefined
+  return String(command.startsWith("EVAL") ? args[2] : args[0])
 }
 
 /** What a missing answer means: at the call's deadline, or because the server does not answer at all. */
 function late(effect: Effect, atDeadline: boolean): DomainError {
   if (effect === "write") return outcomeUnknown()
   return atDeadline ? deadlineExceeded("the deadline passed before the cache answered") : storeUnavailable()
-}
-
-/** A list that a script must have answered. */
-export function asList(answer: Answer | undefined): readonly Answer[] {
-  if (Array.isArray(answer)) return answer as readonly Answer[]
-  throw new DomainError("INTERNAL", "internal error", {
-    cause: new TypeError("the cache store's answer is not a list"),
-  })
-}
-
-/** Bytes that a script must have answered. */
-export function asBytes(answer: Answer | undefined): Buffer {
-  if (Buffer.isBuffer(answer)) return answer
-  throw new DomainError("INTERNAL", "internal error", {
-    cause: new TypeError("the cache store's answer is not a text"),
-  })
-}
-
-/** A text that a script must have answered. */
-export function asText(answer: Answer | undefined): string {
-  return asBytes(answer).toString("utf8")
-}
-
-/** A number that a script answered as text. */
-export function asNumber(answer: Answer | undefined): number {
-  return Number(asText(answer))
 }

@@ -8,7 +8,7 @@ import type {
   ResultOf,
 } from "../../domain/cache/operations.ts"
 import { DomainError, limitExceeded, revisionMismatch } from "../../domain/kernel/errors.ts"
-import { type Answer, asBytes, asList, asNumber, asText } from "./connection.ts"
+import { type Answer, asBytes, asList, asNumber, asText } from "./answers.ts"
 import { decodeValue, FORM_NAMES, numeric } from "./values.ts"
 
 type Parts = readonly Answer[]

@@ -1,7 +1,7 @@
 /** Operations as the script's arguments: see ./lua/operations for the reading side, which takes them in this order. */
 import type { Expiration, Namespace } from "../../domain/cache/model.ts"
 import type { Addition, Operation, SortedSetRangeOperation } from "../../domain/cache/operations.ts"
-import type { Argument } from "./connection.ts"
+import type { Argument } from "./answers.ts"
 import { encodeValue } from "./values.ts"
 
 type Encode<K extends Operation["kind"]> = (operation: Extract<Operation, { kind: K }>) => readonly Argument[]

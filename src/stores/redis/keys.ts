@@ -1,20 +1,42 @@
 /**
  * Names of keys on the server. Every one carries the tenant with its length before it, and a hash tag, so that what one script
- * touches lies in one slot: a tenant's namespace, a limited thing, a topic.
+ * touches lies in one slot: a tenant's namespace, a limited thing, a topic. In a cluster a cache key may name an entity in braces,
+ * as in `{agent-7}:plan`: all keys of one entity lie together, and those of different entities are spread.
  */
 import type { Namespace } from "../../domain/cache/model.ts"
 import type { RateLimitRule } from "../../domain/cache/rate-limit.ts"
 import { type Idempotency, parseTenantId, type TenantId } from "../../domain/kernel/scope.ts"
+import { crc16, hashTag } from "./slots.ts"
 
 /** What stands before every key. */
 export const DEFAULT_PREFIX = "keelplane"
 
+/** Over how many slots the entities of a namespace are spread in a cluster. A change of it loses what they hold. */
+const PARTITIONS = 16
+
 /** Makes keys under one prefix, which must not contain `{`. */
 export class Keys {
   readonly #prefix: string
+  /** Whether a namespace may have more than one slot: in a cluster. */
+  readonly isSpread: boolean
 
-  constructor(prefix: string = DEFAULT_PREFIX) {
+  constructor(prefix: string = DEFAULT_PREFIX, isSpread = false) {
     this.#prefix = prefix
+    this.isSpread = isSpread
+  }
+
+  /** The parts of a namespace: always the first, 0; those of entities only in a cluster, and where no capacity counts all keys. */
+  partitions(namespace: Pick<Namespace, "capacityEntries" | "capacityBytes">): readonly number[] {
+    const bounded = Number.isFinite(namespace.capacityEntries) || Number.isFinite(namespace.capacityBytes)
+    return this.isSpread && !bounded ? ALL : FIRST
+  }
+
+  /** The part in which a cache key lies: by the entity that it names in braces, 0 where it names none. */
+  partition(namespace: Pick<Namespace, "capacityEntries" | "capacityBytes">, key: string): number {
+    if (!this.isSpread || !key.includes("{")) return 0
+    const entity = hashTag(key)
+    if (entity === undefined || this.partitions(namespace).length === 1) return 0
+    return 1 + (crc16(entity) % PARTITIONS)
   }
 
   /** Where the tenants' namespaces are noted for the sweeper. */
@@ -22,9 +44,10 @@ export class Keys {
     return `${this.#prefix}:spaces`
   }
 
-  /** The beginning of all keys of a tenant's namespace. */
-  space(tenant: TenantId, namespace: Pick<Namespace, "name">): string {
-    return `${this.#prefix}:{${tenant.length}:${tenant}:${namespace.name}}:`
+  /** The beginning of all keys of a part of a tenant's namespace. */
+  space(tenant: TenantId, { name }: Pick<Namespace, "name">, partition = 0): string {
+    const part = partition === 0 ? "" : `:${partition}`
+    return `${this.#prefix}:{${tenant.length}:${tenant}:${name}${part}}:`
   }
 
   /** The beginning of all keys that count for one limited thing; the tag is cut at a `}` in it, which only makes it coarser. */
@@ -59,6 +82,9 @@ export class Keys {
     return tenant === undefined ? undefined : { tenant, topic: channel.slice(to + 1) }
   }
 }
+
+const FIRST: readonly number[] = [0]
+const ALL: readonly number[] = Array.from({ length: PARTITIONS + 1 }, (_, index) => index)
 
 /** The suffixes of a space's own keys, in the order in which scripts take them. */
 export const SPACE_SUFFIXES = [

@@ -1,6 +1,5 @@
 /** The connection on which messages come in. Channels are counted, so that each is subscribed once however many want it. */
 import type { Redis } from "ioredis"
-import { connectFirst } from "./connection.ts"
 import { replyWord, storeUnavailable, toDomainError } from "./errors.ts"
 
 /** Who is told. */
@@ -23,10 +22,17 @@ export class Listener {
   readonly #pings: NodeJS.Timeout
   #wasLost = false
 
-  /** @param pingMs how often the server is asked whether it is still there: nobody else sends anything on this connection. */
-  constructor(client: Redis, events: ListenerEvents, pingMs: number) {
+  /**
+   * Begins to connect.
+   * @param pingMs how often the server is asked whether it is still there: nobody else sends anything on this connection.
+   * @param isAstray whether the server that the client is connected to no longer hears what is published.
+   */
+  constructor(client: Redis, events: ListenerEvents, pingMs: number, isAstray: () => boolean) {
     this.#client = client
-    this.#pings = setInterval(() => void client.ping().catch(() => undefined), pingMs)
+    this.#pings = setInterval(() => {
+      if (client.status === "ready" && isAstray()) client.disconnect(true)
+      else void client.ping().catch(() => undefined)
+    }, pingMs)
     this.#pings.unref()
     client.on("messageBuffer", (channel: Buffer, payload: Buffer) =>
       events.message(channel.toString("utf8"), payload),
@@ -49,11 +55,22 @@ export class Listener {
         )
       })
     })
+    // The driver goes on trying.
+    client.connect().catch(() => undefined)
   }
 
-  /** Connects for the first time. Raises STORE_UNAVAILABLE or STORE_AUTH. */
-  async connect(): Promise<void> {
-    await connectFirst(this.#client)
+  /** Resolves once it is connected, or after so many milliseconds. */
+  async settled(ms: number): Promise<void> {
+    if (this.isReady) return
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        this.#client.off("ready", done)
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      this.#client.on("ready", done)
+    })
   }
 
   /** In how many ways a message on the channel reaches this connection, once what is under way is done. */

@@ -8,7 +8,8 @@ import type { PubSub, Subscription, TopicFrame } from "../../domain/cache/ports.
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import { Subscriber, type SubscriberLimits } from "../inprocess/subscriber.ts"
-import { asNumber, asText, type Connection, type Script, scriptOf } from "./connection.ts"
+import { asNumber, asText } from "./answers.ts"
+import { type Connection, type Script, scriptOf } from "./connection.ts"
 import { requestIdReused } from "./decode-result.ts"
 import { Echoes } from "./echoes.ts"
 import { deadlineExceeded, storeClosed } from "./errors.ts"
@@ -63,9 +64,9 @@ export class RedisPubSub implements PubSub {
     this.#script = scriptOf(wrapScript(PUBLISH_SCRIPT))
   }
 
-  /** Connects the listener. Raises STORE_UNAVAILABLE or STORE_AUTH. */
-  async connect(): Promise<void> {
-    await this.#listener.connect()
+  /** Resolves once messages come in, or after so many milliseconds. */
+  async settled(ms: number): Promise<void> {
+    await this.#listener.settled(ms)
   }
 
   /** Whether messages come in now. */

@@ -2,16 +2,8 @@
 import type { CacheKind, Namespace } from "../../domain/cache/model.ts"
 import type { GetOperation, Operation, Outcome } from "../../domain/cache/operations.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
-import {
-  type Answer,
-  type Argument,
-  asList,
-  asNumber,
-  asText,
-  type Connection,
-  type Effect,
-  type Script,
-} from "./connection.ts"
+import { type Answer, type Argument, asList, asNumber, asText } from "./answers.ts"
+import type { Connection, Effect, Script } from "./connection.ts"
 import { atIndex, decodeFailure, decodeOutcome, requestIdReused } from "./decode-result.ts"
 import { encodeOperation, finite } from "./encode-operation.ts"
 import { storeClosed } from "./errors.ts"
@@ -20,16 +12,20 @@ import { type Keys, recordKey, SPACE_SUFFIXES } from "./keys.ts"
 /** How long a request_id is remembered. */
 export const RECORD_KEPT_MS = 24 * 3_600_000
 
-/** A tenant's namespace by name. */
+/** A part of a tenant's namespace by name. */
 export interface SpaceName {
   readonly tenant: TenantId
   readonly namespace: string
+  /** See ./keys; 0 but in a cluster. */
+  readonly partition: number
 }
 
 /** One call of a script. */
 export interface SpaceCall {
   readonly script: Script
   readonly effect: Effect
+  /** The part of the namespace in which all of the cache keys lie. */
+  readonly partition: number
   /** The cache keys that it takes. */
   readonly keys: readonly string[]
   /** Names the call among those with one request_id; undefined where a repetition is harmless. */
@@ -94,7 +90,7 @@ export class SpaceCalls {
   /** Runs a script. Raises REQUEST_ID_REUSED. */
   async call(scope: CallScope, namespace: Policy, call: SpaceCall): Promise<readonly Answer[]> {
     this.enter()
-    const base = this.keys.space(scope.tenant, namespace)
+    const base = this.keys.space(scope.tenant, namespace, call.partition)
     const { idempotency } = scope
     const record =
       idempotency === undefined || call.repeatable === undefined
@@ -128,7 +124,7 @@ export class SpaceCalls {
     return answer
   }
 
-  /** Runs operations of one namespace in one script. Atomic: raises the first failure. */
+  /** Runs operations of one namespace and part in one script. Atomic: raises the first failure. */
   async operations<O extends Operation>(
     scope: CallScope,
     operations: readonly O[],
@@ -143,6 +139,7 @@ export class SpaceCalls {
       script: this.#operations,
       effect: how.effect,
       repeatable: how.repeatable,
+      partition: this.keys.partition(first.namespace, first.key),
       keys: [...indexes.keys()],
       args: [
         how.atomic ? "1" : "0",
@@ -156,7 +153,7 @@ export class SpaceCalls {
     return operations.map((operation, index) => decodeOutcome(answer[index + 1], operation))
   }
 
-  /** Reads values, each with its own end. */
+  /** Reads values of one part, each with its own end. */
   async values(
     scope: CallScope,
     namespace: Namespace,
@@ -171,7 +168,8 @@ export class SpaceCalls {
         atomic: false,
       })
     }
-    const base = this.keys.space(scope.tenant, namespace)
+    const partition = this.keys.partition(namespace, keys[0] ?? "")
+    const base = this.keys.space(scope.tenant, namespace, partition)
     const names = [`${base}entries`, `${base}tags`]
     const args = [this.connection.scriptTime(), ...keys]
     const answer = await this.connection.run(scope, "read", this.#readValues, names, args)
@@ -181,7 +179,7 @@ export class SpaceCalls {
   /** Does a chore on different keys; answers what the script says about each. */
   async chores(
     scope: CallScope,
-    namespace: string,
+    { namespace, partition }: Omit<SpaceName, "tenant">,
     chore: Chore,
     keys: readonly string[],
   ): Promise<readonly (readonly Answer[])[]> {
@@ -190,6 +188,7 @@ export class SpaceCalls {
       script: this.#operations,
       effect: chore === "info" ? "read" : "write",
       repeatable: undefined,
+      partition,
       keys,
       args: ["0", keys.length, ...keys.flatMap((_, index) => [chore, index + 1])],
     })

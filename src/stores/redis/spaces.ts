@@ -1,6 +1,8 @@
 /** Which tenants' namespaces there are, so that the sweeper finds those of daemons that are gone. */
+import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
-import { asList, asNumber, asText, type Connection } from "./connection.ts"
+import { asList, asNumber, asText } from "./answers.ts"
+import type { Connection } from "./connection.ts"
 import type { Keys } from "./keys.ts"
 import type { SpaceName } from "./space-calls.ts"
 
@@ -18,11 +20,20 @@ export class Spaces {
   }
 
   /** Notes a namespace unless this daemon has. Raises what a write raises. */
-  async note(scope: CallScope, namespace: string): Promise<void> {
-    const name = JSON.stringify([scope.tenant, namespace])
+  async note(scope: CallScope, namespace: string, partition: number): Promise<void> {
+    const name = JSON.stringify(
+      partition === 0 ? [scope.tenant, namespace] : [scope.tenant, namespace, partition],
+    )
     if (this.#noted.has(name)) return
-    // To note twice is harmless, so that a lost answer need not be told apart.
-    await this.#connection.send(scope, "read", "SADD", [this.#keys.spaces, name])
+    try {
+      // To note twice is harmless, so that a lost answer need not be told apart.
+      await this.#connection.send(scope, "read", "SADD", [this.#keys.spaces, name])
+    } catch (error) {
+      // In a cluster another node may have the key to be written; the next sweep tells this one what it missed.
+      const elsewhere =
+        this.#keys.isSpread && error instanceof DomainError && error.reason === "STORE_UNAVAILABLE"
+      if (!elsewhere) throw error
+    }
     this.#noted.add(name)
   }
 
@@ -36,8 +47,8 @@ export class Spaces {
       await this.#connection.send(scope, "read", "SADD", [this.#keys.spaces, ...chunk])
     }
     return [...known, ...lost].map((name) => {
-      const [tenant, namespace] = JSON.parse(name) as [TenantId, string]
-      return { tenant, namespace }
+      const [tenant, namespace, partition = 0] = JSON.parse(name) as [TenantId, string, number?]
+      return { tenant, namespace, partition }
     })
   }
 

@@ -1,6 +1,6 @@
 /** Frees what has expired, been invalidated or been left behind by an eviction, a part at a time, over all tenants. */
 import type { CallScope } from "../../domain/kernel/scope.ts"
-import { asList, asText } from "./connection.ts"
+import { asList, asText } from "./answers.ts"
 import type { SpaceCalls, SpaceName } from "./space-calls.ts"
 import type { Spaces } from "./spaces.ts"
 
@@ -36,7 +36,7 @@ export class Sweeper {
   }
 
   async #sweepOne(scope: CallScope, space: SpaceName, limit: number) {
-    const base = this.#calls.keys.space(space.tenant, { name: space.namespace })
+    const base = this.#calls.keys.space(space.tenant, { name: space.namespace }, space.partition)
     const { connection } = this.#calls
     const now = connection.clock.now()
     const [expired, tagged, orphans] = await Promise.all([
@@ -52,14 +52,14 @@ export class Sweeper {
       freed += await this.#check(scope, space, more)
       seen += more.length
     }
-    await this.#calls.chores(scope, space.namespace, "reap", asList(orphans).map(asText))
+    await this.#calls.chores(scope, space, "reap", asList(orphans).map(asText))
     return { seen, freed }
   }
 
-  async #check(scope: CallScope, { namespace }: SpaceName, keys: readonly string[]): Promise<number> {
+  async #check(scope: CallScope, space: SpaceName, keys: readonly string[]): Promise<number> {
     let freed = 0
     for (let at = 0; at < keys.length; at += PART) {
-      const answers = await this.#calls.chores(scope, namespace, "check", keys.slice(at, at + PART))
+      const answers = await this.#calls.chores(scope, space, "check", keys.slice(at, at + PART))
       freed += answers.filter(([went]) => asText(went) === "1").length
     }
     return freed

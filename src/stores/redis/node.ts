@@ -1,0 +1,105 @@
+/** One server, by one or several connections. Commands of one turn of the event loop leave in one packet. */
+import { Command, type Redis } from "ioredis"
+import type { Address, Endpoint } from "./address.ts"
+import type { Answer, Argument } from "./answers.ts"
+import { type ClientSettings, makeClient, Trouble } from "./client.ts"
+
+/** How many connections a node has unless something else is said: one keeps a server's thread busy. */
+export const CONNECTIONS = 1
+
+interface Lane {
+  readonly client: Redis
+  readonly trouble: Trouble
+  corked: boolean
+}
+
+/** See the file's comment. Begins to connect when it is made. */
+export class Node {
+  readonly #lanes: readonly Lane[]
+  #next = 0
+
+  constructor(
+    address: Address,
+    settings: ClientSettings & { readonly connections: number },
+    endpoint?: Endpoint,
+  ) {
+    this.#lanes = Array.from({ length: settings.connections }, () => {
+      const client = makeClient(address, settings, endpoint === undefined ? undefined : () => endpoint)
+      // The driver goes on trying.
+      client.connect().catch(() => undefined)
+      return { client, trouble: new Trouble(client), corked: false }
+    })
+  }
+
+  /** Whether commands would be sent now. */
+  get isReady(): boolean {
+    return this.#lanes.some(({ client }) => client.status === "ready")
+  }
+
+  /** How many connections are up. */
+  get open(): number {
+    return this.#lanes.filter(({ client }) => client.status === "ready").length
+  }
+
+  /** Sends a command. Raises what {@link refusal} says where no connection is up, and else what the driver raises. */
+  send(command: string, args: readonly Argument[]): Promise<Answer> {
+    return this.#write(this.#lane(), command, args)
+  }
+
+  /** Sends a command to a server that is about to take over the keys. */
+  async ask(command: string, args: readonly Argument[]): Promise<Answer> {
+    const lane = this.#lane()
+    const [, answer] = await Promise.all([this.#write(lane, "ASKING", []), this.#write(lane, command, args)])
+    return answer
+  }
+
+  /** Resolves once a connection is up, or after so many milliseconds. */
+  async settled(ms: number): Promise<void> {
+    if (this.isReady) return
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        for (const { client } of this.#lanes) client.off("ready", done)
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      for (const { client } of this.#lanes) client.on("ready", done)
+    })
+  }
+
+  /** Why nothing can be sent: STORE_AUTH or STORE_UNAVAILABLE. */
+  refusal(): Error {
+    const [lane] = this.#lanes
+    if (lane === undefined) throw new RangeError("a node without connections")
+    return lane.trouble.toError()
+  }
+
+  /** Ends the connections; what is out is answered as lost. */
+  close(): void {
+    for (const { client } of this.#lanes) client.disconnect()
+  }
+
+  #lane(): Lane {
+    const lanes = this.#lanes
+    for (let tried = 0; tried < lanes.length; tried++) {
+      const lane = lanes[this.#next++ % lanes.length]
+      if (lane?.client.status === "ready" && lane.client.stream.writable) return lane
+    }
+    throw this.refusal()
+  }
+
+  #write(lane: Lane, name: string, args: readonly Argument[]): Promise<Answer> {
+    const { client } = lane
+    const command = new Command(name.toLowerCase(), args as Argument[], { replyEncoding: null })
+    if (!lane.corked) {
+      const { stream } = client
+      lane.corked = true
+      stream.cork()
+      setImmediate(() => {
+        lane.corked = false
+        stream.uncork()
+      })
+    }
+    return client.sendCommand(command) as Promise<Answer>
+  }
+}
