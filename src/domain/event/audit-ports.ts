@@ -114,7 +114,10 @@ export interface AuditStore {
   chain(scope: CallScope, day: string, afterSequence: bigint, limit: number): Promise<readonly AuditRecord[]>
   /** The sequence of the day's record that has this hash. */
   findHash(scope: CallScope, day: string, hash: Uint8Array): Promise<bigint | undefined>
-  /** Removes the records of at most `limit` days that are wholly before `day`, leaving their heads. Answers how many days. */
+  /**
+   * Removes the records of at most `limit` days that are wholly before `day`, leaving their heads. Answers how many days; in the
+   * platform's scope more than `limit` where the engine drops a whole period at once.
+   */
   retire(scope: CallScope, day: string, limit: number): Promise<number>
 }
 

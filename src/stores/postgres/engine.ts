@@ -1,5 +1,5 @@
 /** What bootstrap gets: a database with its life around it. */
-import type { CallScope } from "../../domain/kernel/scope.ts"
+import { type CallScope, systemScope } from "../../domain/kernel/scope.ts"
 import type { Capabilities } from "./capabilities.ts"
 import type { Database } from "./database.ts"
 import { toDomainError } from "./errors.ts"
@@ -11,6 +11,7 @@ import {
   migrate,
   readMigrations,
 } from "./migrate.ts"
+import { ensurePartitions } from "./partitions.ts"
 import type { Pool, PoolStats } from "./pool.ts"
 import type { Session } from "./session.ts"
 import { type VacuumStep, vacuumStep } from "./vacuum.ts"
@@ -28,7 +29,10 @@ export interface SqlEngine {
   /** One round trip to the store. Rejects with DomainError. */
   ping(scope: CallScope): Promise<void>
   stats(): PoolStats
-  /** One bounded step of upkeep, for a sweeper; does nothing on a server, which does it by itself. */
+  /**
+   * One bounded step of upkeep, for a sweeper: makes partitions ahead of their time, and vacuums where the engine does not do that
+   * by itself.
+   */
   vacuum(): Promise<VacuumStep>
   /** Ends all connections after the work in flight; the embedded database is closed in order. */
   close(): Promise<void>
@@ -63,7 +67,10 @@ export function createEngine({ database, pool, capabilities, asOwner, onClose }:
       await database.query(scope, { name: "kp_ping", text: "select 1" })
     },
     stats: () => pool.stats(),
-    vacuum: async () => (capabilities.engine === "pglite" ? owned(vacuumStep) : { removed: 0, more: false }),
+    vacuum: async () => {
+      await ensurePartitions(database, systemScope(), Date.now())
+      return capabilities.engine === "pglite" ? owned(vacuumStep) : { removed: 0, more: false }
+    },
     close: async () => {
       await pool.close()
       await onClose()

@@ -1,0 +1,269 @@
+/** Partitions on every SQL engine: made ahead, filled from the default one, dropped as a whole, and an upgrade that keeps its rows. */
+import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
+import { describe, it } from "node:test"
+import { verifyAudit } from "../../src/domain/event/audit-verify.ts"
+import { DomainError } from "../../src/domain/kernel/errors.ts"
+import { type CallScope, PLATFORM_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
+import { createPostgresAuditStore } from "../../src/stores/postgres/audit-store.ts"
+import type { Database } from "../../src/stores/postgres/database.ts"
+import type { SqlEngine } from "../../src/stores/postgres/index.ts"
+import { migrate, readMigrations } from "../../src/stores/postgres/migrate.ts"
+import { dropExpired, ensurePartitions } from "../../src/stores/postgres/partitions.ts"
+import { PgliteStream } from "../../src/stores/postgres/pglite-stream.ts"
+import { Session } from "../../src/stores/postgres/session.ts"
+import { assertIsolation } from "../../src/stores/postgres/tenancy.ts"
+import { entry } from "../contract/audit-support.ts"
+import { freshTenant } from "../engines/pglite.ts"
+import { postgresServers } from "../engines/postgres.ts"
+import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
+
+const platform = systemScope(PLATFORM_TENANT)
+const MARCH_2016 = Date.UTC(2016, 2, 10)
+
+/** Statements of the schema's owner, in one transaction. */
+async function asOwner(database: Database, ...statements: string[]): Promise<void> {
+  await database.transaction(platform, async (tx) => {
+    await tx.query({ text: "set local role none" })
+    for (const text of statements) await tx.query({ text })
+  })
+}
+
+async function partitionOf(database: Database, table: string, tenant: string): Promise<readonly string[]> {
+  const { rows } = await database.query<{ name: string }>(platform, {
+    text: `select distinct a.tableoid::regclass::text as name from ${table} a where a.tenant = $1 order by 1`,
+    values: [tenant],
+  })
+  return rows.map(({ name }) => name)
+}
+
+/** A log whose clock the test turns. */
+async function auditLog(open: () => Promise<SqlEngine>) {
+  const { database } = await open()
+  const clock = heldClock()
+  const store = createPostgresAuditStore(database, { clock })
+  const recordAt = (scope: CallScope, ms: number) => {
+    clock.advance(ms - clock.now())
+    return store.record(scope, [entry(), entry()])
+  }
+  return { database, store, recordAt }
+}
+
+function makingContract(open: () => Promise<SqlEngine>): void {
+  it("makes what is missing once, closed to the daemon's role and behind forced row-level security", async () => {
+    const { database } = await open()
+    const made = await ensurePartitions(database, platform, Date.now(), 2)
+    assert.ok(made >= 3, `${made} were made`)
+    assert.equal(await ensurePartitions(database, platform, Date.now(), 2), 0)
+    await assertIsolation(database)
+    const { rows } = await database.query<{ name: string }>(platform, {
+      text: `select c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'keelplane' and c.relispartition and c.relkind = 'r'
+          and (not c.relforcerowsecurity or has_table_privilege(c.oid, 'select, insert, update, delete, truncate'))`,
+    })
+    assert.deepEqual(rows, [])
+  })
+
+  it("moves what the default partition has meanwhile, in an unbroken chain that still cannot be changed", async () => {
+    const { database, store, recordAt } = await auditLog(open)
+    const scope = systemScope(freshTenant())
+    await recordAt(scope, Date.UTC(2031, 4, 31))
+    await recordAt(scope, Date.UTC(2031, 5, 1))
+    assert.deepEqual(await partitionOf(database, "audit_records", scope.tenant), ["audit_records_rest"])
+    assert.equal(await ensurePartitions(database, platform, Date.UTC(2031, 4, 1), 1), 2)
+    assert.deepEqual(await partitionOf(database, "audit_records", scope.tenant), [
+      "audit_records_p203105",
+      "audit_records_p203106",
+    ])
+    const verdict = await verifyAudit(scope, store, { maxDays: 9 })
+    assert.deepEqual([verdict.firstBreak, verdict.recordsChecked], [undefined, 4n])
+    for (const text of [
+      "delete from audit_records_p203105",
+      "update audit_records_p203106 set actor = 'x'",
+      "truncate audit_records_p203105",
+    ]) {
+      await assert.rejects(asOwner(database, text), DomainError, text)
+    }
+  })
+}
+
+function auditContract(open: () => Promise<SqlEngine>): void {
+  it("drops a month of the audit log as a whole; heads stay and the rest verifies", async () => {
+    const { database, store, recordAt } = await auditLog(open)
+    await ensurePartitions(database, platform, MARCH_2016, 0)
+    const [one, two] = [systemScope(freshTenant()), systemScope(freshTenant())]
+    for (const scope of [one, two]) {
+      await recordAt(scope, MARCH_2016)
+      await recordAt(scope, MARCH_2016 + 86_400_000)
+      await recordAt(scope, Date.now())
+    }
+    assert.equal(await store.retire(one, "2016-04-01", 0), 0)
+    await assert.rejects(partitionOf(database, "audit_records_p201603", one.tenant), DomainError)
+    assert.equal(await store.retire(platform, "2016-03-31", 0), 0)
+    assert.equal(await store.retire(platform, "2016-04-01", 1), 4)
+    for (const scope of [one, two]) {
+      const { firstBreak, days, recordsChecked } = await verifyAudit(scope, store, { maxDays: 9 })
+      assert.deepEqual([firstBreak, recordsChecked], [undefined, 2n])
+      assert.deepEqual(
+        days.map(({ retired, records }) => [retired, records]),
+        [
+          [true, 2n],
+          [true, 2n],
+          [false, 2n],
+        ],
+      )
+    }
+  })
+
+  it("keeps a month with anybody's newest day, but for its other days, and every month younger than seven years", async () => {
+    const { database, store, recordAt } = await auditLog(open)
+    await ensurePartitions(database, platform, Date.UTC(2014, 0, 1), 0)
+    const [gone, stays] = [systemScope(freshTenant()), systemScope(freshTenant())]
+    await recordAt(stays, Date.UTC(2014, 0, 5))
+    await recordAt(gone, Date.UTC(2014, 0, 5))
+    await recordAt(gone, Date.now())
+    assert.equal(await store.retire(platform, "2014-02-01", 10), 1)
+    assert.deepEqual(await partitionOf(database, "audit_records", stays.tenant), ["audit_records_p201401"])
+    assert.equal((await verifyAudit(stays, store, { maxDays: 9 })).recordsChecked, 2n)
+
+    const young = systemScope(freshTenant())
+    const lastYear = Date.now() - 400 * 86_400_000
+    await ensurePartitions(database, platform, lastYear, 0)
+    await recordAt(young, lastYear)
+    await recordAt(young, Date.now())
+    await store.retire(platform, "2999-01-01", 0)
+    assert.equal((await verifyAudit(young, store, { maxDays: 9 })).recordsChecked, 4n)
+  })
+}
+
+function ruleContract(open: () => Promise<SqlEngine>): void {
+  it("drops what its rule lets go, and refuses other tables and other tenants", async () => {
+    const { database } = await open()
+    for (const goes of ["expired", "empty"]) {
+      const name = `grown_${goes}`
+      await asOwner(
+        database,
+        `create table ${name} (tenant text, id bigint generated always as identity, at timestamptz) partition by range (at)`,
+        `select protect('${name}')`,
+        `select partition_table('${name}', 'day', 'at', '${goes}')`,
+      )
+      await ensurePartitions(database, platform, MARCH_2016, 1)
+      const insert = `insert into ${name} (tenant, at) values ('t', '2016-03-10T23:59:59Z'), ('t', '2016-03-12T00:00:00Z')`
+      await database.query(platform, { text: insert })
+      assert.deepEqual(await partitionOf(database, name, "t"), [`${name}_p20160310`, `${name}_rest`])
+      await assert.rejects(
+        database.transaction(systemScope(freshTenant()), (tx) =>
+          tx.query({ text: `select partitions_drop_next('${name}', '2020-01-01')` }),
+        ),
+        DomainError,
+      )
+      const before = Date.UTC(2016, 2, 12)
+      // The day without rows goes in any case.
+      assert.equal(await dropExpired(database, platform, name, before), goes === "expired" ? 2 : 1)
+      await database.query(platform, { text: `delete from ${name} where at < '2016-03-11'` })
+      assert.equal(await dropExpired(database, platform, name, before), goes === "expired" ? 0 : 1)
+      assert.deepEqual(await partitionOf(database, name, "t"), [`${name}_rest`])
+    }
+    assert.equal(await dropExpired(database, platform, "audit_records", Date.UTC(2999, 0)), 0)
+  })
+
+  it("gives way to a writer instead of waiting for it, and drops when it is gone", async (t) => {
+    const { database, capabilities } = await open()
+    if (capabilities.concurrency === 1) return t.skip("one connection: nobody else can hold a lock")
+    const name = "grown_held"
+    await asOwner(
+      database,
+      `create table ${name} (tenant text, at timestamptz) partition by range (at)`,
+      `select protect('${name}')`,
+      `select partition_table('${name}', 'day', 'at', 'expired')`,
+    )
+    await ensurePartitions(database, platform, MARCH_2016, 0)
+    await database.transaction(platform, async (tx) => {
+      await tx.query({ text: `insert into ${name} values ('t', '2016-03-10')` })
+      assert.equal(await dropExpired(database, platform, name, Date.UTC(2017, 0)), 0)
+    })
+    assert.equal(await dropExpired(database, platform, name, Date.UTC(2017, 0)), 1)
+  })
+}
+
+/** The schema as it was released before there were partitions. */
+const RELEASED = 60
+
+describe("an upgrade", { timeout: 300_000 }, () => {
+  const upgraded = async (session: Session, owner: string | undefined) => {
+    const files = await readMigrations()
+    await migrate(
+      session,
+      files.filter(({ version }) => version <= RELEASED),
+    )
+    const tenant = freshTenant()
+    const day = (of: string, seq: number) =>
+      `insert into keelplane.audit_records values ('${tenant}', '${of}', ${seq}, '${of}-${seq}', now(), now(), 'a', 'b', 'c', 'd',
+        'success', '', '', '', '{}', '\\x00', '\\x01')`
+    await session.script(
+      `begin; select set_config('keelplane.tenant', '${tenant}', true); ${day("2016-01-31", 1)}; ${day("2026-11-30", 1)}; commit`,
+    )
+    await migrate(session, files)
+    await session.script(`begin; select set_config('keelplane.tenant', '${tenant}', true);
+      set local role keelplane_app; ${day("2031-01-01", 1)}; commit`)
+    await session.script("select set_config('keelplane.tenant', '*', false)")
+    const [found] = await session.run([
+      {
+        name: "",
+        text: "select id, tableoid::regclass::text as name from keelplane.audit_records order by day",
+        values: [],
+      },
+    ])
+    assert.deepEqual(
+      found?.rows.map(({ id, name }) => [id, String(name).replace("keelplane.", "")]),
+      [
+        ["2016-01-31-1", "audit_records_before"],
+        ["2026-11-30-1", "audit_records_before"],
+        ["2031-01-01-1", "audit_records_rest"],
+      ],
+      owner,
+    )
+  }
+
+  it("keeps what was recorded, on PGlite", async () => {
+    const session = await Session.connect({
+      stream: () => new PgliteStream({ fsync: false, settings: {} }),
+      user: "postgres",
+      database: "postgres",
+    })
+    await upgraded(session, undefined)
+    await session.close()
+  })
+
+  for (const server of postgresServers) {
+    it(`keeps what was recorded, under an owner whom row-level security binds, on ${server.name}`, {
+      skip: server.skip,
+    }, async () => {
+      const url = new URL(await server.url())
+      const name = `keelplane_owned_${randomUUID().replaceAll("-", "")}`
+      const first = await Session.connect({ connectionString: url.href })
+      await first.script(`create role ${name} createrole`)
+      await first.script(`create database ${name} owner ${name}`)
+      url.pathname = `/${name}`
+      const session = await Session.connect({ connectionString: url.href })
+      try {
+        await session.script("create extension vector")
+        await session.script(`do $$ begin if not exists (select from pg_roles where rolname = 'keelplane_app') then
+          create role keelplane_app nologin; end if; end $$; grant keelplane_app to ${name}`)
+        await session.script(`set session authorization ${name}`)
+        await upgraded(session, name)
+      } finally {
+        await session.close()
+        await first.script(`drop database ${name} with (force)`)
+        await first.script(`drop role ${name}`)
+        await first.close()
+      }
+    })
+  }
+})
+
+onSqlEngines((open) => {
+  makingContract(open)
+  auditContract(open)
+  ruleContract(open)
+})
