@@ -1,7 +1,8 @@
 /** The hash chain. What is hashed is part of the API (see AuditService in the proto): it never changes under its tag. */
 import { createHash } from "node:crypto"
+import { v7 as uuidv7 } from "uuid"
 import type { JsonValue } from "../kernel/json.ts"
-import type { AuditRecord } from "./audit-model.ts"
+import type { AuditEntry, AuditRecord } from "./audit-model.ts"
 
 /** What the very first record of a tenant is chained to. */
 export const AUDIT_GENESIS: Uint8Array = new Uint8Array(32)
@@ -51,4 +52,37 @@ export function sameHash(left: Uint8Array, right: Uint8Array): boolean {
 /** The UTC day of a time, `YYYY-MM-DD`. */
 export function utcDay(ms: number): string {
   return new Date(ms).toISOString().slice(0, 10)
+}
+
+/** The records of `entries`, recorded at `nowMs` and chained to a day that has `records` records and this head so far. */
+export function chainEntries(
+  tenant: string,
+  from: { readonly day: string; readonly records: bigint; readonly head: Uint8Array },
+  entries: readonly AuditEntry[],
+  nowMs: number,
+): AuditRecord[] {
+  const records: AuditRecord[] = []
+  let prevHash = from.head
+  for (const entry of entries) {
+    const content = {
+      id: uuidv7(),
+      day: from.day,
+      sequence: from.records + BigInt(records.length + 1),
+      timeMs: entry.timeMs ?? nowMs,
+      recordMs: nowMs,
+      actor: entry.actor,
+      action: entry.action,
+      resourceType: entry.resourceType,
+      resourceId: entry.resourceId ?? "",
+      outcome: entry.outcome,
+      ipAddress: entry.ipAddress ?? "",
+      userAgent: entry.userAgent ?? "",
+      correlationId: entry.correlationId ?? "",
+      detailsJson: canonicalJson(entry.details ?? {}),
+    }
+    const hash = auditHash(tenant, content, prevHash)
+    records.push({ ...content, prevHash, hash })
+    prevHash = hash
+  }
+  return records
 }

@@ -2,8 +2,7 @@
  * Appending to the audit log inside a transaction, so that a mutation and its audit record are committed together or not
  * at all.
  */
-import { v7 as uuidv7 } from "uuid"
-import { AUDIT_GENESIS, auditHash, canonicalJson, utcDay } from "../../domain/event/audit-chain.ts"
+import { AUDIT_GENESIS, chainEntries, utcDay } from "../../domain/event/audit-chain.ts"
 import type { AuditEntry, AuditReceipt, AuditRecord } from "../../domain/event/audit-model.ts"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { TenantId } from "../../domain/kernel/scope.ts"
@@ -37,7 +36,7 @@ export async function appendAudit(
   const day = utcDay(nowMs)
   // A clock that goes back over midnight must not reopen a day whose head the next day has built upon.
   const opened = day > last.day ? { day, records: 0n, prevHash: last.head, head: last.head } : last
-  const records = chain(tenant, opened, entries, nowMs)
+  const records = chainEntries(tenant, opened, entries, nowMs)
   await insertRecords(tx, tenant, records)
   await moveHead(tx, tenant, opened, records)
   return records.map(({ id, sequence, hash, day: ofDay }) => ({ id, day: ofDay, sequence, hash }))
@@ -62,33 +61,6 @@ async function lockChain(tx: Tx, tenant: TenantId, nowMs: number): Promise<Head>
   const row = rows[0]
   if (row === undefined) throw new DomainError("INTERNAL", "internal error")
   return { day: row.day, records: row.records, prevHash: row.prev_hash, head: row.head }
-}
-
-function chain(tenant: TenantId, from: Head, entries: readonly AuditEntry[], nowMs: number): AuditRecord[] {
-  const records: AuditRecord[] = []
-  let prevHash = from.head
-  for (const entry of entries) {
-    const content = {
-      id: uuidv7(),
-      day: from.day,
-      sequence: from.records + BigInt(records.length + 1),
-      timeMs: entry.timeMs ?? nowMs,
-      recordMs: nowMs,
-      actor: entry.actor,
-      action: entry.action,
-      resourceType: entry.resourceType,
-      resourceId: entry.resourceId ?? "",
-      outcome: entry.outcome,
-      ipAddress: entry.ipAddress ?? "",
-      userAgent: entry.userAgent ?? "",
-      correlationId: entry.correlationId ?? "",
-      detailsJson: canonicalJson(entry.details ?? {}),
-    }
-    const hash = auditHash(tenant, content, prevHash)
-    records.push({ ...content, prevHash, hash })
-    prevHash = hash
-  }
-  return records
 }
 
 async function insertRecords(tx: Tx, tenant: TenantId, records: readonly AuditRecord[]): Promise<void> {
