@@ -214,9 +214,9 @@ test("methods that are no operations are passed on", () => {
 
 test("every reason has a verdict that fits it", () => {
   const sick: Reason[] = ["STORE_UNAVAILABLE", "OUTCOME_UNKNOWN", "STORE_AUTH"]
-  for (const reason of sick) assert.equal(judge(new DomainError(reason, "x"), 0, 0), "sick", reason)
-  assert.equal(judge(new DomainError("STORE_FULL", "x"), 0, 0), "healthy")
-  assert.equal(judge(new DomainError("ALREADY_EXISTS", "x"), 0, 0), "healthy")
-  assert.equal(judge(new DomainError("OVERLOADED", "x"), 0, 0), "nothing")
-  assert.equal(judge(new Error("x"), 0, 0), "nothing")
+  for (const reason of sick) assert.equal(judge(new DomainError(reason, "x"), 0), "sick", reason)
+  assert.equal(judge(new DomainError("STORE_FULL", "x"), 0), "healthy")
+  assert.equal(judge(new DomainError("ALREADY_EXISTS", "x"), 0), "healthy")
+  assert.equal(judge(new DomainError("OVERLOADED", "x"), 0), "nothing")
+  assert.equal(judge(new Error("x"), 0), "nothing")
 })

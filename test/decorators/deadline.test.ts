@@ -1,4 +1,5 @@
 import assert from "node:assert/strict"
+import { getEventListeners } from "node:events"
 import { test } from "node:test"
 import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { type CallScope, DEFAULT_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
@@ -69,6 +70,41 @@ test("a deadline of years does not overflow the timer", async () => {
 test("only a store that had the call for long is blamed for a deadline", async () => {
   const { wrapped } = setUp(hang)
   const error = await (wrapped.write(within(5)) as Promise<unknown>).catch((reason: unknown) => reason)
-  assert.equal(judge(error, 5, 1_000), "nothing")
-  assert.equal(judge(error, 1_000, 1_000), "sick")
+  assert.equal(judge(error, 1_000), "nothing")
+  assert.equal(judge(error, 1), "sick")
+})
+
+test("the work is told that it may end: by the deadline, and by the caller before it", async () => {
+  const signals: AbortSignal[] = []
+  const port = {
+    read: (scope: CallScope) => {
+      signals.push(scope.signal)
+      return hang()
+    },
+  }
+  const wrapped = wrapPort(port, { read: "read" }, deadline("events"))
+  await assert.rejects(wrapped.read(within(5)), { reason: "DEADLINE_EXCEEDED" })
+  assert.equal(signals[0]?.aborted, true)
+  const caller = new AbortController()
+  void wrapped.read({ ...within(2_000), signal: caller.signal }).catch(() => {})
+  assert.equal(signals[1]?.aborted, false)
+  caller.abort(new DomainError("CANCELLED", "x"))
+  assert.equal((signals[1]?.reason as DomainError | undefined)?.reason, "CANCELLED")
+})
+
+test("a caller's signal that lives for long collects no listeners", async () => {
+  const caller = new AbortController()
+  const port = {
+    read: async (scope: CallScope) => void scope.signal.aborted,
+    fail: (scope: CallScope) => {
+      if (!scope.signal.aborted) throw new Error("at once")
+    },
+  }
+  const wrapped = wrapPort(port, { read: "read", fail: "read" }, deadline("events"))
+  const scope = { ...within(60_000), signal: caller.signal }
+  for (let i = 0; i < 20; i++) {
+    await wrapped.read(scope)
+    assert.throws(() => wrapped.fail(scope), /at once/)
+  }
+  assert.equal(getEventListeners(caller.signal, "abort").length, 0)
 })

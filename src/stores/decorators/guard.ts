@@ -1,7 +1,7 @@
 /** Puts a store's breakers around the methods of a port. */
 import { DomainError, type Reason } from "../../domain/kernel/errors.ts"
 import type { Breaker, OperationClass, Verdict } from "./breaker.ts"
-import { isDeadlineOfStore } from "./deadline.ts"
+import { heldByStoreMs } from "./deadline.ts"
 import type { Decorate, PortMethod } from "./wrap.ts"
 
 /** Reasons that say that the store is sick. Everything else that a store answers shows that it is there. */
@@ -9,9 +9,10 @@ const SICK: ReadonlySet<Reason> = new Set(["STORE_UNAVAILABLE", "OUTCOME_UNKNOWN
 /** Reasons that say nothing about the store: nobody waited for its answer, or it was never asked. */
 const SILENT: ReadonlySet<Reason> = new Set(["CANCELLED", "DEADLINE_EXCEEDED", "OVERLOADED", "DRAINING"])
 
-/** What a failed call says about its store; `heldMs` is how long the store had it. */
-export function judge(error: unknown, heldMs: number, slowMs: number): Verdict {
-  if (isDeadlineOfStore(error)) return heldMs >= slowMs ? "sick" : "nothing"
+/** What a failed call says about its store. */
+export function judge(error: unknown, slowMs: number): Verdict {
+  const heldMs = heldByStoreMs(error)
+  if (heldMs !== undefined) return heldMs >= slowMs ? "sick" : "nothing"
   // A defect of ours is no reason to stop asking the store.
   if (!(error instanceof DomainError)) return "nothing"
   if (SICK.has(error.reason)) return "sick"
@@ -29,13 +30,12 @@ export function guard(breakers: Readonly<Record<OperationClass, Breaker>>, slowM
 function guardCall(breaker: Breaker, slowMs: number, method: PortMethod): PortMethod {
   return async (scope, ...rest) => {
     breaker.admit()
-    const started = performance.now()
     try {
       const value = await method(scope, ...rest)
       breaker.report("healthy")
       return value
     } catch (error) {
-      breaker.report(judge(error, performance.now() - started, slowMs))
+      breaker.report(judge(error, slowMs))
       throw error
     }
   }
@@ -45,12 +45,11 @@ function guardStream(breaker: Breaker, slowMs: number, method: PortMethod): Port
   return (scope, ...rest) =>
     (async function* guarded() {
       breaker.admit()
-      const started = performance.now()
       try {
         yield* method(scope, ...rest) as AsyncIterable<unknown>
         breaker.report("healthy")
       } catch (error) {
-        breaker.report(judge(error, performance.now() - started, slowMs))
+        breaker.report(judge(error, slowMs))
         throw error
       }
     })()

@@ -5,8 +5,16 @@ import type { CallScope } from "../../domain/kernel/scope.ts"
 /** A method of a port as a decorator sees it. */
 export type PortMethod = (scope: CallScope, ...rest: readonly unknown[]) => unknown
 
+/** What a method is to a decorator. A repeatable write is a write, and most need not know more. */
+export type DecoratedKind = "read" | "write" | "stream"
+
 /** Gives a method something around it. Answering the method itself leaves it alone. */
-export type Decorate = (name: string, kind: Exclude<OperationKind, "plain">, method: PortMethod) => PortMethod
+export type Decorate = (
+  name: string,
+  kind: DecoratedKind,
+  method: PortMethod,
+  repeatable: boolean,
+) => PortMethod
 
 /** An object with the members of `port`, its operations decorated; `plain` and undeclared ones are passed on. */
 export function wrapPort<P extends object>(
@@ -24,7 +32,9 @@ export function wrapPort<P extends object>(
     }
     const kind = operations[name] ?? "plain"
     const bound = value.bind(port) as PortMethod
-    wrapped[name] = kind === "plain" ? bound : decorate(name, kind, bound)
+    if (kind === "plain") wrapped[name] = bound
+    else if (kind === "repeatable") wrapped[name] = decorate(name, "write", bound, true)
+    else wrapped[name] = decorate(name, kind, bound, kind === "read")
   }
   return wrapped as P
 }

@@ -1,0 +1,184 @@
+/**
+ * Bounds how much of the daemon one store can hold. A call takes a slot and keeps it until the store's work has really ended,
+ * which may be long after its caller gave up: otherwise a store that hangs would be given more and more to do. Calls beyond the
+ * slots wait in line, those beyond the line are shed at once.
+ */
+import { DomainError } from "../../domain/kernel/errors.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { OperationClass } from "./breaker.ts"
+import { storeIsAsked } from "./deadline.ts"
+import type { Decorate, PortMethod } from "./wrap.ts"
+
+/** How many calls may be with the store, and how many may wait for that. */
+export interface BulkheadSettings {
+  readonly concurrency: number
+  readonly queue: number
+  /** Longest wait for a slot. */
+  readonly waitMs: number
+}
+
+/** A bulkhead as it stands. */
+export interface BulkheadState {
+  readonly store: string
+  readonly operationClass: OperationClass
+  readonly inFlight: number
+  readonly queued: number
+  /** Calls that were refused since the start of the daemon. */
+  readonly shed: number
+}
+
+/** What a bulkhead is made of. */
+export interface BulkheadOptions {
+  readonly store: string
+  readonly operationClass: OperationClass
+  readonly settings: BulkheadSettings
+  /** 0 to 1, for jitter. */
+  readonly random?: () => number
+}
+
+/** Longer timers overflow and fire at once. */
+const MAX_TIMER_MS = 2_147_483_647
+/** A wait ends this much before the call's deadline: whoever watches that would not know that the store was never asked. */
+const MARGIN_MS = 1
+const RETRY_MS = 100
+
+interface Waiter {
+  /** Takes the slot that became free. */
+  take(): void
+}
+
+/** See the top of this file. */
+export class Bulkhead {
+  readonly #options: BulkheadOptions
+  /** In the order of arrival, and quick to leave from the middle. */
+  readonly #line = new Set<Waiter>()
+  /** Gives a slot back, to the first in line where there is one. */
+  readonly leave: () => void
+  #inFlight = 0
+  #shed = 0
+
+  constructor(options: BulkheadOptions) {
+    this.#options = options
+    this.leave = () => this.#leave()
+  }
+
+  /** Takes a slot if one is free and nobody waits for it. */
+  tryEnter(): boolean {
+    if (this.#inFlight >= this.#options.settings.concurrency) return false
+    this.#inFlight += 1
+    return true
+  }
+
+  /**
+   * Waits in line for a slot. Raises OVERLOADED when the line is full or the wait too long, DEADLINE_EXCEEDED and CANCELLED when
+   * the call ends before its turn; the store has seen nothing of it then.
+   */
+  enter(scope: CallScope): Promise<void> {
+    const { queue, waitMs } = this.#options.settings
+    if (this.#line.size >= queue) return Promise.reject(this.#overloaded())
+    const { signal } = scope
+    if (signal.aborted) return Promise.reject(ended(signal))
+    const leftMs = scope.deadlineMs - Date.now() - MARGIN_MS
+    if (leftMs <= 0) return Promise.reject(late())
+    return new Promise((resolve, reject) => {
+      const refuse = (error: DomainError): void => {
+        leaveLine()
+        reject(error)
+      }
+      const aborted = (): void => refuse(ended(signal))
+      const timer = setTimeout(
+        () => refuse(leftMs < waitMs ? late() : this.#overloaded()),
+        Math.min(leftMs, waitMs, MAX_TIMER_MS),
+      )
+      const leaveLine = (): void => {
+        clearTimeout(timer)
+        signal.removeEventListener("abort", aborted)
+        this.#line.delete(waiter)
+      }
+      const waiter: Waiter = {
+        take: () => {
+          leaveLine()
+          resolve()
+        },
+      }
+      signal.addEventListener("abort", aborted, { once: true })
+      this.#line.add(waiter)
+    })
+  }
+
+  /** How it stands. */
+  state(): BulkheadState {
+    const { store, operationClass } = this.#options
+    return {
+      store,
+      operationClass,
+      inFlight: this.#inFlight,
+      queued: this.#line.size,
+      shed: this.#shed,
+    }
+  }
+
+  #leave(): void {
+    if (this.#line.size === 0) {
+      this.#inFlight -= 1
+      return
+    }
+    const [first] = this.#line
+    first?.take()
+  }
+
+  #overloaded(): DomainError {
+    this.#shed += 1
+    const { store, operationClass, random = Math.random } = this.#options
+    const limit = `${operationClass}s with the store ${store}`
+    const value = this.#inFlight + this.#line.size
+    return new DomainError("OVERLOADED", `too many ${limit}: ${value}; nothing was done, retry later`, {
+      metadata: { limit, value: String(value) },
+      // Spread, or those that were shed together come back together.
+      retryDelayMs: Math.round(RETRY_MS * (1 + random())),
+    })
+  }
+}
+
+/** Lets each call through its class's bulkhead. Streams stay open for hours and are bounded where they begin, per tenant. */
+export function bulkhead(bulkheads: Readonly<Record<OperationClass, Bulkhead>>): Decorate {
+  return (_name, kind, method) => {
+    if (kind === "stream") return method
+    const held = bulkheads[kind]
+    return (scope, ...rest) => {
+      if (held.tryEnter()) return holding(held, method, scope, rest)
+      return held.enter(scope).then(() => {
+        storeIsAsked(scope)
+        return holding(held, method, scope, rest)
+      })
+    }
+  }
+}
+
+function holding(held: Bulkhead, method: PortMethod, scope: CallScope, rest: readonly unknown[]): unknown {
+  let result: unknown
+  try {
+    result = method(scope, ...rest)
+  } catch (error) {
+    held.leave()
+    throw error
+  }
+  if (result instanceof Promise) result.then(held.leave, held.leave)
+  else held.leave()
+  return result
+}
+
+function late(): DomainError {
+  return new DomainError(
+    "DEADLINE_EXCEEDED",
+    "the deadline passed before the store was asked; nothing was done",
+  )
+}
+
+function ended(signal: AbortSignal): DomainError {
+  const { reason } = signal as { reason: unknown }
+  if (reason instanceof DomainError && reason.reason === "DEADLINE_EXCEEDED") return late()
+  return reason instanceof DomainError
+    ? reason
+    : new DomainError("CANCELLED", "the call ended before the store was asked; nothing was done")
+}
