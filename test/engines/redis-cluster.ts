@@ -9,7 +9,7 @@ import { atEnd, freePort, type RedisServer, serverPath, startRedis } from "./red
 const SLOTS = 16_384
 const READY_MS = 60_000
 
-/** A cluster of masters. */
+/** A cluster of masters, and behind them the first one's replica if there is one. */
 export interface RedisCluster {
   readonly url: string
   readonly servers: readonly RedisServer[]
@@ -34,26 +34,42 @@ export function bareClient(url: string): Redis {
   return client
 }
 
+/** What a cluster is to be like. */
+export interface ClusterShape {
+  readonly masters?: number
+  /** Whether the first master has a replica. */
+  readonly replica?: boolean
+  /** The first master's port. */
+  readonly port?: number
+}
+
 /** Starts masters that share the slots evenly. */
-export async function startCluster(masters = 3): Promise<RedisCluster> {
-  const busPorts = await Promise.all(Array.from({ length: masters }, () => freePort()))
+export async function startCluster({
+  masters = 3,
+  replica = false,
+  port,
+}: ClusterShape = {}): Promise<RedisCluster> {
+  const busPorts = await Promise.all(Array.from({ length: masters + Number(replica) }, () => freePort()))
   const servers = await Promise.all(
-    busPorts.map((port) =>
-      startRedis([
-        "--cluster-enabled",
-        "yes",
-        "--cluster-port",
-        String(port),
-        "--cluster-node-timeout",
-        "2000",
-        "--cluster-require-full-coverage",
-        "no",
-      ]),
+    busPorts.map((busPort, index) =>
+      startRedis(
+        [
+          "--cluster-enabled",
+          "yes",
+          "--cluster-port",
+          String(busPort),
+          "--cluster-node-timeout",
+          "2000",
+          "--cluster-require-full-coverage",
+          "no",
+        ],
+        index === 0 ? port : undefined,
+      ),
     ),
   )
   const clients = servers.map(({ url }) => bareClient(url))
   const share = SLOTS / masters
-  for (const [index, client] of clients.entries()) {
+  for (const [index, client] of clients.slice(0, masters).entries()) {
     const [from, to] = [Math.ceil(index * share), Math.ceil((index + 1) * share) - 1]
     await client.call("CLUSTER", "ADDSLOTSRANGE", from, to)
     await client.call("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
@@ -65,6 +81,14 @@ export async function startCluster(masters = 3): Promise<RedisCluster> {
     const maps = await Promise.all(clients.map((client) => client.call("CLUSTER", "SLOTS")))
     return maps.every((map) => Array.isArray(map) && map.length === masters)
   })
+  const [first, last] = [clients[0], clients[masters]]
+  if (first !== undefined && last !== undefined) {
+    const id = await nodeId(first)
+    await until("the first master has a replica", async () => {
+      await last.call("CLUSTER", "REPLICATE", id)
+      return String(await last.info("replication")).includes("master_link_status:up")
+    })
+  }
   await until("the cluster is up", async () => {
     const infos = await Promise.all(clients.map((client) => client.call("CLUSTER", "INFO")))
     return infos.every((info) => String(info).includes("cluster_state:ok"))

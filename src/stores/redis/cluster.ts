@@ -15,6 +15,8 @@ const REFRESH_MS = 5_000
 const REPAIR_MS = 100
 const REPAIR_MAX_MS = 1_000
 const CONNECT_MS = 2_000
+/** How often whoever waits for all to be up looks. */
+const LOOK_MS = 10
 
 /** See the file's comment. */
 export class Cluster implements Nodes {
@@ -84,8 +86,7 @@ export class Cluster implements Nodes {
   async settled(ms: number): Promise<void> {
     const until = Date.now() + ms
     while (!this.#isWhole() && Date.now() < until && !this.#closed) {
-      await this.refresh()
-      if (!this.#isWhole()) await new Promise((resolve) => setTimeout(resolve, REPAIR_MS / 5))
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
     }
   }
 
@@ -113,14 +114,19 @@ export class Cluster implements Nodes {
     const others = [...this.#known, ...this.#address.endpoints]
       .map(nameOf)
       .filter((name) => !ready.includes(name))
-    for (const name of new Set([...ready, ...others])) {
-      if (this.#closed) return
-      const at = parseEndpoint(name, "")
-      if (at !== undefined && (await this.#learnFrom(at))) return
+    for (const name of ready) {
+      if (this.#closed || (await this.#learnFrom(name))) return
     }
+    // Whoever of the others answers first is believed.
+    const learning = [...new Set(others)].map(async (name) => {
+      if (!(await this.#learnFrom(name))) throw storeUnavailable()
+    })
+    await Promise.any(learning).catch(() => undefined)
   }
 
-  async #learnFrom(at: Endpoint): Promise<boolean> {
+  async #learnFrom(name: string): Promise<boolean> {
+    const at = parseEndpoint(name, "")
+    if (at === undefined) return false
     const node = this.#node(at)
     await node.settled(Math.min(this.#settings.timeoutMs, CONNECT_MS))
     if (!node.isReady) return false
