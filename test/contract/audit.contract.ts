@@ -23,6 +23,15 @@ export function auditContract(make: () => Promise<AuditHarness>): void {
     const fresh = (): CallScope => systemScope(harness.freshTenant())
     const verify = (scope: CallScope) => verifyAudit(scope, store, { maxDays: 400 })
 
+    it("names a record as its entry does, and by itself where the entry does not", async () => {
+      const scope = fresh()
+      const receipts = await store.record(scope, [entry({ id: "given" }), entry()])
+      const records = (await queryAll(store, scope)).map(({ id }) => id).sort()
+      assert.deepEqual(receipts.map(({ id }) => id).sort(), records)
+      assert.equal(receipts[0]?.id, "given")
+      assert.match(receipts[1]?.id ?? "", /^[0-9a-f]{8}-/)
+    })
+
     it("chains records: gapless sequences, each hash over the one before", async () => {
       const scope = fresh()
       const details = { ü: "\n\u{1f600}", b: [1.5, null, { z: 1, a: 2 }], __proto__x: true, "10": 1, "9": 2 }

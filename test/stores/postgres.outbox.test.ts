@@ -7,9 +7,10 @@ import { appendOutbox } from "../../src/stores/postgres/outbox-append.ts"
 import { createPostgresOutboxStore } from "../../src/stores/postgres/outbox-store.ts"
 import { outboxContract } from "../contract/outbox.contract.ts"
 import { outboxRelayContract } from "../contract/outbox-relay.contract.ts"
-import { freshTopic, type OutboxHarness, opIds, outboxEntry } from "../contract/outbox-support.ts"
+import { freshTopic, opIds, outboxEntry } from "../contract/outbox-support.ts"
 import { freshTenant } from "../engines/pglite.ts"
-import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
+import { onSqlEngines } from "../engines/sql-suites.ts"
+import { outboxHarness } from "./outbox-harness.ts"
 
 const scope = systemScope()
 
@@ -102,23 +103,7 @@ function insertNow(topic: string, tenant: string, opId: string) {
 }
 
 onSqlEngines((open) => {
-  const make = async (): Promise<OutboxHarness> => {
-    const { database } = await open()
-    const clock = heldClock()
-    return {
-      another: () => createPostgresOutboxStore(database, { clock }),
-      add: async (entries, fail) => {
-        const [first] = entries
-        if (first === undefined) return
-        await database.transaction(systemScope(first.tenant), async (tx) => {
-          appendOutbox(tx, entries)
-          if (fail !== undefined) throw fail
-        })
-      },
-      freshTenant,
-      clock,
-    }
-  }
+  const make = async () => outboxHarness((await open()).database)
   outboxContract(make)
   outboxRelayContract(make)
   fenceContract(open)

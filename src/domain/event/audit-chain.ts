@@ -65,7 +65,7 @@ export function chainEntries(
   let prevHash = from.head
   for (const entry of entries) {
     const content = {
-      id: uuidv7(),
+      id: entry.id ?? uuidv7(),
       day: from.day,
       sequence: from.records + BigInt(records.length + 1),
       timeMs: entry.timeMs ?? nowMs,

@@ -9,6 +9,11 @@ export const AUDIT_OUTCOMES: readonly AuditOutcome[] = ["success", "failure", "d
 
 /** Something to record. */
 export interface AuditEntry {
+  /**
+   * The record's id; the store makes one by default. It names the record and guards nothing: what keeps a repetition from being
+   * recorded twice is scope.idempotency.
+   */
+  readonly id?: string | undefined
   readonly actor: string
   readonly action: string
   readonly resourceType: string

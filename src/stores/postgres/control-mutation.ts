@@ -2,13 +2,21 @@
 import type { Clock } from "../../domain/kernel/clock.ts"
 import type { JsonObject } from "../../domain/kernel/json.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
-import { appendAudit } from "./audit-append.ts"
+import { AUDIT_TOPIC, auditOutboxEntry } from "../../domain/outbox/audit-relay.ts"
+import type { OutboxSignals } from "../../domain/outbox/signals.ts"
+import { appendAudit, requireStorableEntries } from "./audit-append.ts"
 import type { Database, Tx } from "./database.ts"
+import { appendOutbox } from "./outbox-append.ts"
 
 /** What the adapters of this plane are made of. */
 export interface ControlDeps {
   readonly database: Database
   readonly clock: Clock
+  /**
+   * Set where the audit log is in another store than `database`: the transaction then owes the record to the outbox, and the
+   * relay brings it there a little later. Unset, the record is written by the transaction itself.
+   */
+  readonly auditOutbox?: OutboxSignals | undefined
 }
 
 /** What the audit log says about a change. */
@@ -25,16 +33,17 @@ export interface Audited {
 }
 
 /**
- * Runs `work` and appends the audit record, in one transaction. A refused change leaves no record of having happened.
+ * Runs `work` and appends the audit record, or owes it to the outbox, in one transaction. A refused change leaves no record
+ * of having happened.
  * @param work gets the time that all its rows are to carry.
  */
-export function controlMutation<T>(
-  { database, clock }: ControlDeps,
+export async function controlMutation<T>(
+  { database, clock, auditOutbox }: ControlDeps,
   scope: CallScope,
   audited: Audited,
   work: (tx: Tx, now: Date) => Promise<T>,
 ): Promise<T> {
-  return database.mutate(scope, `control.${audited.action}`, async (tx) => {
+  const answer = await database.mutate(scope, `control.${audited.action}`, async (tx) => {
     const now = new Date(clock.now())
     const result = await work(tx, now)
     const entry = {
@@ -45,7 +54,13 @@ export function controlMutation<T>(
       outcome: "success",
       details: audited.details,
     } as const
-    await appendAudit(tx, [entry], now.getTime(), audited.tenant)
+    if (auditOutbox === undefined) await appendAudit(tx, [entry], now.getTime(), audited.tenant)
+    else {
+      requireStorableEntries([entry])
+      appendOutbox(tx, [auditOutboxEntry(audited.tenant ?? tx.scope.tenant, entry, now.getTime())])
+    }
     return result
   })
+  auditOutbox?.committed(AUDIT_TOPIC)
+  return answer
 }
