@@ -67,15 +67,15 @@ export function parseAddress(url: string): Address {
   if (kind === "sentinel" && path === "")
     throw new TypeError("the URL must end with the name of the master: redis+sentinel://host/name")
   const colon = login.indexOf(":")
-  const user = decodeURIComponent(colon < 0 ? login : login.slice(0, colon))
+  const user = decoded(colon < 0 ? login : login.slice(0, colon))
   return {
     kind,
     endpoints,
     user: user === "" ? undefined : user,
-    password: colon < 0 ? undefined : decodeURIComponent(login.slice(colon + 1)),
+    password: colon < 0 ? undefined : decoded(login.slice(colon + 1)),
     passwordFile: option("password_file"),
     database: database(kind === "single" && path !== "" ? path : (option("db") ?? "0"), kind),
-    master: kind === "sentinel" ? decodeURIComponent(path) : "",
+    master: kind === "sentinel" ? decoded(path) : "",
     sentinelUser: option("sentinel_user"),
     sentinelPasswordFile: option("sentinel_password_file"),
     tls:
@@ -87,6 +87,14 @@ export function parseAddress(url: string): Address {
             serverName: option("server_name"),
           }
         : undefined,
+  }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    throw new TypeError("the URL has a percent sign that is not the beginning of an encoded character")
   }
 }
 
