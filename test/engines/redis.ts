@@ -132,7 +132,11 @@ export async function freePort(): Promise<number> {
 }
 
 /** Starts a server of the test's own; stopped after the test file's tests. */
-export async function startRedis(args: readonly string[] = [], port?: number): Promise<RedisServer> {
+export async function startRedis(
+  args: readonly string[] = [],
+  port?: number,
+  password?: string,
+): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), "keelplane-redis-"))
   const on = port ?? (await freePort())
   const own = [
@@ -158,7 +162,10 @@ export async function startRedis(args: readonly string[] = [], port?: number): P
   endings.push(stop)
   process.once("exit", () => child.kill("SIGKILL"))
   const url = `redis://127.0.0.1:${on}`
-  await answering(url, () => child.exitCode !== null)
+  await answering(
+    password === undefined ? url : url.replace("://", `://:${password}@`),
+    () => child.exitCode !== null,
+  )
   return { url, pid: child.pid ?? 0, folder, stop }
 }
 
