@@ -50,6 +50,7 @@ const HOMES: readonly (readonly [name: RegExp, homes: readonly string[]])[] = [
   [/^pg(-|$)/, ["src/stores/postgres/"]],
   [/^@electric-sql\//, ["src/stores/postgres/"]],
   [/^ioredis$/, ["src/stores/redis/"]],
+  [/^@zilliz\//, ["src/stores/milvus/"]],
   [/lua|wasmoon/, ["src/stores/inprocess/"]],
   [/^opossum$/, ["src/stores/decorators/"]],
   [/^@grpc\//, ["src/rpc/"]],

@@ -1,6 +1,6 @@
 /** The rules every stored or searched vector must keep, so that no distance is ever NaN or infinite. */
 import { invalidField } from "../kernel/errors.ts"
-import type { CollectionDraft } from "./model.ts"
+import { type CollectionDraft, type Metric, scoreOf } from "./model.ts"
 
 /** Largest magnitude of a 16-bit float. */
 const HALF_MAX = 65504
@@ -68,4 +68,18 @@ export function cosine(a: Float32Array, b: Float32Array): number {
   }
   const norms = Math.sqrt(aa) * Math.sqrt(bb)
   return norms === 0 ? 0 : dot / norms
+}
+
+/** The score of two vectors of one dimension, as a search answers it. */
+export function similarity(metric: Metric, a: Float32Array, b: Float32Array): number {
+  if (metric === "COSINE") return scoreOf(metric, 1 - cosine(a, b))
+  let sum = 0
+  for (let i = 0; i < a.length; i++) {
+    const x = a[i] ?? 0
+    const y = b[i] ?? 0
+    if (metric === "INNER_PRODUCT") sum -= x * y
+    else if (metric === "L2") sum += (x - y) * (x - y)
+    else sum += Math.abs(x - y)
+  }
+  return scoreOf(metric, metric === "L2" ? Math.sqrt(sum) : sum)
 }

@@ -1,0 +1,54 @@
+/** Vectors on Milvus, as bootstrap takes them. */
+import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { VectorStore } from "../../domain/memory/vector-store.ts"
+import { parseAddress } from "./address.ts"
+import { Connection } from "./connection.ts"
+import type { ServerFeatures } from "./features.ts"
+import { type Isolation, Places } from "./places.ts"
+import { MilvusVectorStore } from "./vector-store.ts"
+
+/** What bootstrap decides. */
+export interface MilvusOptions {
+  /** `milvus://user:password@host:19530/database?tls=true&ca=/path`. */
+  readonly url: string
+  /** Whether collections of one shape share a collection of the server. Default `shared`. */
+  readonly isolation?: Isolation
+  /** What the names of the server's collections begin with: letters, digits, underscores. Default `keelplane`. */
+  readonly prefix?: string
+  /** Says when records expire; for tests. */
+  readonly clock?: Clock
+}
+
+/** An open engine. Open does not mean that the server answers. */
+export interface MilvusEngine {
+  readonly vectors: VectorStore
+  /** What the server can; undefined until it has answered for the first time. */
+  features(): ServerFeatures | undefined
+  /** Asks the server. Raises STORE_UNAVAILABLE, STORE_AUTH or DEADLINE_EXCEEDED. */
+  ping(scope: CallScope): Promise<void>
+  /** How many calls wait for an answer. */
+  stats(): { readonly waiting: number }
+  /** Takes away everything on the server whose name begins with the prefix; for tests and for those who leave. */
+  reset(scope: CallScope): Promise<void>
+  /** Ends everything. */
+  close(): Promise<void>
+}
+
+/** Opens the engine without asking the server. Raises TypeError for a URL that is none. */
+export function openMilvus(options: MilvusOptions): MilvusEngine {
+  const connection = new Connection(parseAddress(options.url))
+  const places = new Places(connection, options.prefix ?? "keelplane", options.isolation ?? "shared")
+  return {
+    vectors: new MilvusVectorStore(connection, places, options.clock ?? systemClock),
+    features: () => connection.features,
+    ping: async (scope) => {
+      await connection.call(scope, "read", (client) => client.getVersion())
+    },
+    stats: () => ({ waiting: connection.waiting }),
+    reset: async (scope) => {
+      for (const collection of await places.all(scope)) await places.dropCollection(scope, collection)
+    },
+    close: () => connection.close(),
+  }
+}

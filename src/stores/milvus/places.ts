@@ -1,0 +1,241 @@
+/**
+ * Where records lie on the server. Shared (the default): collections of one shape (dimension, metric, index) share a collection
+ * of the server, and each owner (tenant and collection) has one of its partitions. Own: a collection of the server for each.
+ * Partitions are chosen here and not by the server's partition key, which upserts into 2.3 pass over, so that rows are not found.
+ */
+import { createHash } from "node:crypto"
+import { DataType } from "@zilliz/milvus2-sdk-node"
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import { systemScope } from "../../domain/kernel/scope.ts"
+import type { IndexSpec, Metric } from "../../domain/memory/model.ts"
+import type { VectorPlace } from "../../domain/memory/vector-store.ts"
+import { type Client, type Connection, checkStatus } from "./connection.ts"
+import { storeUnavailable } from "./errors.ts"
+import { ownerOf, TEXT_FIELD_BYTES, TEXT_FIELDS } from "./rows.ts"
+
+/** How collections lie on the server. */
+export type Isolation = "shared" | "own"
+
+/** A place on the server. */
+export interface Site {
+  readonly collection: string
+  /** Undefined: the collection is one owner's. */
+  readonly partition: string | undefined
+  readonly owner: string
+}
+
+const PARTITIONS = 16
+const PREPARE_MS = 120_000
+const POLL_MS = 50
+const DEFAULT_M = 16
+const DEFAULT_EF_CONSTRUCTION = 64
+/** Clusters of an inverted file where its number is left to the server's side. */
+const DEFAULT_LISTS = 128
+
+/** The server's name of a metric. */
+export const METRIC_NAMES: Readonly<Record<Metric, string>> = {
+  COSINE: "COSINE",
+  L2: "L2",
+  INNER_PRODUCT: "IP",
+  L1: "L1",
+}
+
+/** Finds places and makes them. */
+export class Places {
+  readonly #connection: Connection
+  readonly #prefix: string
+  readonly #isolation: Isolation
+  readonly #ready = new Map<string, Promise<void>>()
+
+  constructor(connection: Connection, prefix: string, isolation: Isolation) {
+    this.#connection = connection
+    this.#prefix = prefix
+    this.#isolation = isolation
+  }
+
+  /** The site of a place. */
+  site(scope: CallScope, place: VectorPlace): Site {
+    const shape = `${this.#prefix}_d${place.dimension}_${METRIC_NAMES[place.metric]}_${indexName(place.index)}`
+    const owner = ownerOf(scope, place)
+    if (this.#isolation === "own")
+      return { collection: `${shape}_c${place.ref}`, partition: undefined, owner }
+    const [byte = 0] = createHash("sha256").update(owner).digest()
+    return { collection: shape, partition: `p${byte % PARTITIONS}`, owner }
+  }
+
+  /** The site, ready for use: made, indexed and in memory. */
+  async ready(scope: CallScope, place: VectorPlace): Promise<Site> {
+    const site = this.site(scope, place)
+    let ready = this.#ready.get(site.collection)
+    if (ready === undefined) {
+      ready = this.#make(site.collection, place)
+      this.#ready.set(site.collection, ready)
+      ready.catch(() => this.#ready.delete(site.collection))
+    }
+    await this.#connection.within(scope, "read", ready)
+    return site
+  }
+
+  /** The server has lost the collection, or never had it in memory: the next use makes it anew. */
+  forget(site: Pick<Site, "collection">): void {
+    this.#ready.delete(site.collection)
+  }
+
+  /** The server's collections that are ours. */
+  async all(scope: CallScope): Promise<readonly string[]> {
+    const answer = await this.#connection.call(scope, "read", (client, timeout) =>
+      client.showCollections({ timeout }),
+    )
+    return answer.data.map(({ name }) => name).filter((name) => name.startsWith(`${this.#prefix}_d`))
+  }
+
+  /** Takes a collection of the server away. */
+  async dropCollection(scope: CallScope, collection: string): Promise<void> {
+    this.#ready.delete(collection)
+    await this.#connection.call(scope, "write", (client, timeout) =>
+      client.dropCollection({ collection_name: collection, timeout }),
+    )
+  }
+
+  async #make(collection: string, place: VectorPlace): Promise<void> {
+    // Of nobody's call: whoever asks first must not take it away from those who come after.
+    const scope = { ...systemScope(), deadlineMs: Date.now() + PREPARE_MS }
+    const exists = await this.#connection.call(scope, "read", (client, timeout) =>
+      client.hasCollection({ collection_name: collection, timeout }),
+    )
+    if (exists.value !== true) await this.#create(scope, collection, place)
+    await this.load(scope, collection)
+  }
+
+  async #create(scope: CallScope, collection: string, place: VectorPlace): Promise<void> {
+    const call = (send: (client: Client, timeout: number) => Promise<object>) =>
+      // Another daemon may be making it right now, so a refusal counts only where it is not there afterwards.
+      this.#connection.call(scope, "read", async (client, timeout) => {
+        const answer = await send(client, timeout)
+        checkStatus(answer)
+        return { status: { error_code: "Success" } }
+      })
+    try {
+      await call((client, timeout) =>
+        client.createCollection({ ...schemaOf(collection, place.dimension), timeout }),
+      )
+    } catch (error) {
+      const known = await this.#connection.call(scope, "read", (client, timeout) =>
+        client.hasCollection({ collection_name: collection, timeout }),
+      )
+      if (known.value !== true) throw error
+    }
+    if (this.#isolation === "shared") {
+      for (let i = 0; i < PARTITIONS; i++) await this.#partition(scope, collection, `p${i}`)
+    }
+    const index = indexParams(place.index)
+    await call((client, timeout) =>
+      client.createIndex({
+        collection_name: collection,
+        field_name: "embedding",
+        index_name: "embedding",
+        metric_type: METRIC_NAMES[place.metric],
+        ...index,
+        timeout,
+      }),
+    )
+  }
+
+  async #partition(scope: CallScope, collection: string, name: string): Promise<void> {
+    const place = { collection_name: collection, partition_name: name }
+    try {
+      await this.#connection.call(scope, "read", (client, timeout) =>
+        client.createPartition({ ...place, timeout }),
+      )
+    } catch (error) {
+      const known = await this.#connection.call(scope, "read", (client, timeout) =>
+        client.hasPartition({ ...place, timeout }),
+      )
+      if (known.value !== true) throw error
+    }
+  }
+
+  /** Brings a collection of the server into its memory. */
+  async load(scope: CallScope, collection: string): Promise<void> {
+    await this.#connection.call(scope, "read", (client, timeout) =>
+      client.loadCollection({ collection_name: collection, timeout }),
+    )
+    for (;;) {
+      const { progress } = await this.#connection.call(scope, "read", (client, timeout) =>
+        client.getLoadingProgress({ collection_name: collection, timeout }),
+      )
+      if (Number(progress) >= 100) return
+      if (Date.now() + POLL_MS >= scope.deadlineMs) throw storeUnavailable()
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    }
+  }
+}
+
+const KEY_BYTES = 640
+const OWNER_BYTES = 128
+
+function schemaOf(collection: string, dimension: number) {
+  return {
+    collection_name: collection,
+    consistency_level: "Strong" as const,
+    fields: [
+      { name: "pk", data_type: DataType.VarChar, max_length: KEY_BYTES, is_primary_key: true },
+      { name: "owner", data_type: DataType.VarChar, max_length: OWNER_BYTES },
+      ...["revision", "create_ms", "update_ms", "expire_ms", "text_bytes", "metadata_bytes"].map((name) => ({
+        name,
+        data_type: DataType.Int64,
+      })),
+      { name: "metadata", data_type: DataType.JSON },
+      ...TEXT_FIELDS.map((name) => ({ name, data_type: DataType.VarChar, max_length: TEXT_FIELD_BYTES })),
+      { name: "embedding", data_type: DataType.FloatVector, dim: dimension },
+    ],
+  }
+}
+
+function indexName(index: IndexSpec): string {
+  switch (index.kind) {
+    case "FLAT":
+      return "flat"
+    case "IVF_FLAT":
+      return `ivf${index.lists}`
+    case "HNSW":
+      return `hnsw${index.m}x${index.efConstruction}`
+    default:
+      return `hnsw${DEFAULT_M}x${DEFAULT_EF_CONSTRUCTION}`
+  }
+}
+
+function indexParams(index: IndexSpec) {
+  switch (index.kind) {
+    case "FLAT":
+      return { index_type: "FLAT", params: {} }
+    case "IVF_FLAT":
+      return { index_type: "IVF_FLAT", params: { nlist: listsOf(index.lists) } }
+    default: {
+      const { m, efConstruction } =
+        index.kind === "HNSW" ? index : { m: DEFAULT_M, efConstruction: DEFAULT_EF_CONSTRUCTION }
+      return { index_type: "HNSW", params: { M: m, efConstruction } }
+    }
+  }
+}
+
+function listsOf(lists: number): number {
+  return lists === 0 ? DEFAULT_LISTS : lists
+}
+
+/** How an index is searched: by the candidates that a graph looks at, or the clusters of an inverted file. */
+export function searchParams(index: IndexSpec, efSearch: number, limit: number): Record<string, number> {
+  switch (index.kind) {
+    case "FLAT":
+      return {}
+    case "IVF_FLAT": {
+      // The square root of all clusters, scaled by efSearch, whose default is 100.
+      const lists = listsOf(index.lists)
+      return { nprobe: Math.min(lists, Math.max(1, Math.ceil((Math.sqrt(lists) * efSearch) / 100))) }
+    }
+    default:
+      return { ef: Math.min(MAX_EF, Math.max(efSearch, limit)) }
+  }
+}
+
+const MAX_EF = 32_768

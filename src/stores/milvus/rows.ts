@@ -1,0 +1,96 @@
+/** Records as rows of the server's collections. */
+
+import type { RowData } from "@zilliz/milvus2-sdk-node"
+import type { JsonObject } from "../../domain/kernel/json.ts"
+import { structBytes } from "../../domain/kernel/json-size.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { Collection, MemoryRecord, RecordParts } from "../../domain/memory/model.ts"
+import type { VectorRecord } from "../../domain/memory/vector-store.ts"
+
+/** Stands for "never ends" in a row. */
+export const NEVER_MS = Number.MAX_SAFE_INTEGER
+
+/** The fields that a text may be spread over. */
+export const TEXT_FIELDS = ["text0", "text1", "text2", "text3", "text4"] as const
+/** What one of {@link TEXT_FIELDS} holds. */
+export const TEXT_FIELD_BYTES = 65_535
+
+/** Whose rows these are. A tenant's id has no slash. */
+export function ownerOf(scope: CallScope, collection: Pick<Collection, "ref">): string {
+  return `${scope.tenant}/${collection.ref}`
+}
+
+/** A row's key: plain ASCII, in the byte order of the ids. */
+export function encodeKey(owner: string, id: string): string {
+  return `${owner}/${Buffer.from(id, "utf8").toString("hex")}`
+}
+
+/** The id in a key. */
+export function decodeKey(key: string): string {
+  return Buffer.from(key.slice(key.lastIndexOf("/") + 1), "hex").toString("utf8")
+}
+
+/** A row as the driver takes it. */
+export function toRow(owner: string, record: VectorRecord): RowData {
+  const row: RowData = {
+    pk: encodeKey(owner, record.id),
+    owner,
+    revision: record.revision.toString(),
+    create_ms: record.createTimeMs,
+    update_ms: record.updateTimeMs,
+    expire_ms: record.expireTimeMs ?? NEVER_MS,
+    text_bytes: Buffer.byteLength(record.text),
+    metadata_bytes: structBytes(record.metadata),
+    metadata: record.metadata,
+    embedding: Array.from(record.vector),
+  }
+  const chunks = chunksOf(record.text)
+  TEXT_FIELDS.forEach((name, i) => {
+    row[name] = chunks[i] ?? ""
+  })
+  return row
+}
+
+/** Pieces of a text that fit into one field each; no character is cut in two. */
+function chunksOf(text: string): readonly string[] {
+  const bytes = Buffer.from(text, "utf8")
+  const chunks: string[] = []
+  for (let at = 0; at < bytes.length; ) {
+    let end = Math.min(bytes.length, at + TEXT_FIELD_BYTES)
+    // The bytes after a character's first one begin with 10.
+    while (end < bytes.length && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--
+    chunks.push(bytes.toString("utf8", at, end))
+    at = end
+  }
+  return chunks
+}
+
+const BASE_FIELDS = ["pk", "revision", "create_ms", "update_ms", "expire_ms"] as const
+
+/** What to ask for in order to have these parts. */
+export function fieldsOf(parts: RecordParts): string[] {
+  return [
+    ...BASE_FIELDS,
+    ...(parts.text ? TEXT_FIELDS : []),
+    ...(parts.metadata ? ["metadata"] : []),
+    ...(parts.vector ? ["embedding"] : []),
+  ]
+}
+
+/** A row as the driver answers it. */
+export type Row = Readonly<Record<string, unknown>>
+
+/** The record in a row. */
+export function toRecord(row: Row, parts: RecordParts): MemoryRecord {
+  const expireMs = Number(row.expire_ms)
+  return {
+    id: decodeKey(String(row.pk)),
+    text: parts.text ? TEXT_FIELDS.map((name) => String(row[name] ?? "")).join("") : undefined,
+    metadata: parts.metadata ? (row.metadata as JsonObject) : undefined,
+    vector: parts.vector ? Float32Array.from(row.embedding as readonly number[]) : undefined,
+    revision: BigInt(String(row.revision)),
+    createTimeMs: Number(row.create_ms),
+    updateTimeMs: Number(row.update_ms),
+    expireTimeMs: expireMs >= NEVER_MS ? undefined : expireMs,
+  }
+}

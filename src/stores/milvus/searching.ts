@@ -1,0 +1,276 @@
+/** Ranked searches: by vector on the server, exactly or by words in the daemon. */
+import { ConsistencyLevelEnum } from "@zilliz/milvus2-sdk-node"
+import { DomainError } from "../../domain/kernel/errors.ts"
+import { compareUtf8 } from "../../domain/kernel/filter/index.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import { KeywordRanking } from "../../domain/memory/keyword-rank.ts"
+import {
+  type Collection,
+  ID_ONLY,
+  type MemoryRecord,
+  type Metric,
+  type RecordParts,
+} from "../../domain/memory/model.ts"
+import type { Candidate, EngineAnswer, EngineQuery } from "../../domain/memory/ports.ts"
+import { partsForFilter, recordMatches, unionParts, withParts } from "../../domain/memory/record-fields.ts"
+import { similarity } from "../../domain/memory/vectors.ts"
+import type { Connection } from "./connection.ts"
+import { type Places, type Site, searchParams } from "./places.ts"
+import { type Reader, target, wire } from "./reading.ts"
+import { fieldsOf, type Row, toRecord } from "./rows.ts"
+
+/** Most rows that the server answers to one search. */
+const MAX_LIMIT = 16_384
+/** How many rows to ask for beyond the limit where the daemon looks again at what comes back, and how that grows. */
+const LEAST_CANDIDATES = 200
+const GROWTH = 4
+/** Most records whose texts are read for a search by words. */
+const MAX_KEYWORD_RECORDS = 50_000
+const BY_IDS = 500
+
+type Dense = NonNullable<EngineQuery["dense"]>
+type DenseQuery = EngineQuery & { readonly dense: Dense }
+
+/** Answers searches. */
+export class Searcher {
+  readonly #connection: Connection
+  readonly #places: Places
+  readonly #reader: Reader
+  readonly #now: () => number
+
+  constructor(connection: Connection, places: Places, reader: Reader, now: () => number) {
+    this.#connection = connection
+    this.#places = places
+    this.#reader = reader
+    this.#now = now
+  }
+
+  /** See {@link MemoryStore.search}. Queries that differ in their vector alone go to the server together. */
+  async search(
+    scope: CallScope,
+    collection: Collection,
+    queries: readonly EngineQuery[],
+  ): Promise<readonly EngineAnswer[]> {
+    const dense: (readonly Candidate[])[] = queries.map(() => [])
+    for (const indexes of alike(queries)) {
+      const group = indexes.flatMap((i) => queries[i] ?? []) as DenseQuery[]
+      const answers = await this.#dense(scope, collection, group)
+      indexes.forEach((i, n) => {
+        dense[i] = answers[n] ?? []
+      })
+    }
+    const answers: EngineAnswer[] = []
+    for (const [i, query] of queries.entries()) {
+      const keyword =
+        query.keyword === undefined ? [] : await this.#keyword(scope, collection, query, query.keyword)
+      answers.push({ dense: dense[i] ?? [], keyword })
+    }
+    return answers
+  }
+
+  async #dense(
+    scope: CallScope,
+    collection: Collection,
+    queries: readonly DenseQuery[],
+  ): Promise<readonly (readonly Candidate[])[]> {
+    const [first] = queries
+    if (first === undefined) return []
+    const site = await this.#places.ready(scope, collection)
+    const isFlat = collection.index.kind === "FLAT"
+    const found =
+      first.dense.exact && !isFlat ? undefined : await this.#indexed(scope, site, collection, queries)
+    const answers: (readonly Candidate[])[] = []
+    for (const [i, query] of queries.entries()) {
+      answers.push(found?.[i] ?? (await this.#exhaustive(scope, collection, query)))
+    }
+    return answers
+  }
+
+  /** By the server's index; undefined in place of an answer that has fewer records than there are. */
+  async #indexed(
+    scope: CallScope,
+    site: Site,
+    collection: Collection,
+    queries: readonly DenseQuery[],
+  ): Promise<readonly (readonly Candidate[] | undefined)[]> {
+    const [query] = queries
+    if (query === undefined) return []
+    const { limit, efSearch } = query.dense
+    const builder = await this.#reader.builder(scope, site)
+    const { text, exact } = builder.filter(query.filter)
+    const expression = builder.fence(this.#now(), text)
+    const parts =
+      exact || query.filter === undefined
+        ? query.parts
+        : unionParts(query.parts, partsForFilter(query.filter))
+    let asked = exact ? limit : Math.max(LEAST_CANDIDATES, GROWTH * limit)
+    for (;;) {
+      asked = Math.min(asked, MAX_LIMIT)
+      const lists = await this.#ask(scope, site, collection, queries, { expression, parts, asked, efSearch })
+      const answers = lists.map((rows) => {
+        const candidates = rows.map((row) => toCandidate(row, parts, collection.metric))
+        return candidates
+          .filter(({ record }) => exact || recordMatches(query.filter, record))
+          .sort(byScore)
+          .slice(0, limit)
+          .map(({ record, score }) => ({ record: withParts(record, query.parts), score }))
+      })
+      if (answers.every((answer) => answer.length >= limit)) return answers
+      if (asked >= MAX_LIMIT || lists.every((rows) => rows.length < asked)) {
+        const there = await this.#reader.countRows(scope, site, expression)
+        return answers.map((answer, i) =>
+          answer.length >= limit || (lists[i]?.length ?? 0) >= there ? answer : undefined,
+        )
+      }
+      asked *= GROWTH
+    }
+  }
+
+  async #ask(
+    scope: CallScope,
+    site: Site,
+    collection: Collection,
+    queries: readonly DenseQuery[],
+    how: {
+      readonly expression: Parameters<typeof wire>[0]
+      readonly parts: RecordParts
+      readonly asked: number
+      readonly efSearch: number
+    },
+  ): Promise<readonly (readonly Row[])[]> {
+    try {
+      const answer = await this.#connection.call(scope, "read", (client, timeout) =>
+        client.search({
+          ...target(site),
+          ...wire(how.expression),
+          anns_field: "embedding",
+          data: queries.map(({ dense }) => Array.from(dense.vector)),
+          limit: how.asked,
+          output_fields: fieldsOf(how.parts),
+          params: searchParams(collection.index, how.efSearch, how.asked),
+          consistency_level: ConsistencyLevelEnum.Strong,
+          timeout,
+        }),
+      )
+      // One query's rows come bare, several queries' as lists.
+      const results = answer.results as readonly unknown[]
+      const lists = queries.length === 1 ? [results] : results
+      return queries.map((_, i) => (lists[i] ?? []) as readonly Row[])
+    } catch (error) {
+      this.#reader.noteLoss(site, error)
+      throw error
+    }
+  }
+
+  /** Looks at every vector that the filter lets through. */
+  async #exhaustive(
+    scope: CallScope,
+    collection: Collection,
+    query: DenseQuery,
+  ): Promise<readonly Candidate[]> {
+    const { vector, limit } = query.dense
+    let best: Candidate[] = []
+    const scan = { filter: query.filter, parts: { ...ID_ONLY, vector: true }, nowMs: this.#now() }
+    for await (const record of this.#reader.scan(scope, collection, scan)) {
+      const score = similarity(collection.metric, vector, record.vector ?? new Float32Array(vector.length))
+      best.push({ record: withParts(record, ID_ONLY), score })
+      if (best.length >= 2 * limit + BY_IDS) best = best.sort(byScore).slice(0, limit)
+    }
+    return this.#fill(scope, collection, best.sort(byScore).slice(0, limit), query.parts)
+  }
+
+  async #keyword(
+    scope: CallScope,
+    collection: Collection,
+    query: EngineQuery,
+    keyword: { readonly text: string; readonly limit: number },
+  ): Promise<readonly Candidate[]> {
+    const ranking = new KeywordRanking(keyword.text)
+    const records = new Map<string, MemoryRecord>()
+    const parts = unionParts(
+      { ...ID_ONLY, text: true },
+      query.filter === undefined ? ID_ONLY : partsForFilter(query.filter),
+    )
+    // How rare a word is depends on all records, not only on those that the filter lets through.
+    for await (const record of this.#reader.scan(scope, collection, {
+      filter: undefined,
+      parts,
+      nowMs: this.#now(),
+    })) {
+      ranking.add(record.id, record.text ?? "", recordMatches(query.filter, record))
+      records.set(record.id, withParts(record, ID_ONLY))
+      if (records.size > MAX_KEYWORD_RECORDS) throw tooManyForWords()
+    }
+    const best = ranking.best(keyword.limit).flatMap(({ id, score }) => {
+      const record = records.get(id)
+      return record === undefined ? [] : [{ record, score }]
+    })
+    return this.#fill(scope, collection, best, query.parts)
+  }
+
+  /** Reads what the candidates lack; those deleted meanwhile drop out. */
+  async #fill(
+    scope: CallScope,
+    collection: Collection,
+    candidates: readonly Candidate[],
+    parts: RecordParts,
+  ): Promise<readonly Candidate[]> {
+    if (!parts.text && !parts.metadata && !parts.vector) return candidates
+    const site = this.#places.site(scope, collection)
+    const found = new Map<string, MemoryRecord>()
+    for (let at = 0; at < candidates.length; at += BY_IDS) {
+      const ids = candidates.slice(at, at + BY_IDS).map(({ record }) => record.id)
+      for (const row of await this.#reader.byIds(scope, site, ids, fieldsOf(parts), this.#now())) {
+        const record = toRecord(row, parts)
+        found.set(record.id, record)
+      }
+    }
+    return candidates.flatMap(({ record, score }) => {
+      const full = found.get(record.id)
+      return full === undefined ? [] : [{ record: full, score }]
+    })
+  }
+}
+
+/** The indexes of queries that may share a request. */
+function alike(queries: readonly EngineQuery[]): Iterable<readonly number[]> {
+  const groups = new Map<string, number[]>()
+  queries.forEach(({ dense, filter, parts }, i) => {
+    if (dense === undefined) return
+    const key = JSON.stringify(
+      [filter, parts, dense.limit, dense.exact, dense.efSearch],
+      (_, value: unknown) => (typeof value === "bigint" ? `${value}n` : value),
+    )
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [i])
+    else group.push(i)
+  })
+  return groups.values()
+}
+
+function toCandidate(row: Row, parts: RecordParts, metric: Metric): Candidate {
+  const raw = Number(row.score)
+  // The server squares Euclidean distances and answers the others as similarities.
+  const score =
+    metric === "L2"
+      ? 1 / (1 + Math.sqrt(Math.max(0, raw)))
+      : metric === "COSINE"
+        ? Math.min(1, Math.max(-1, raw))
+        : raw
+  return { record: toRecord(row, parts), score }
+}
+
+function byScore(a: Candidate, b: Candidate): number {
+  return b.score - a.score || compareUtf8(a.record.id, b.record.id)
+}
+
+function tooManyForWords(): DomainError {
+  const capability = `keyword search over more than ${MAX_KEYWORD_RECORDS} records`
+  return new DomainError(
+    "UNSUPPORTED_BY_ENGINE",
+    `milvus does not support ${capability}; mirror the collection`,
+    {
+      metadata: { engine: "milvus", capability },
+    },
+  )
+}
