@@ -55,6 +55,12 @@ export class PostgresServer {
     return Number(readFileSync(join(this.folder, "data", "postmaster.pid"), "utf8").split("\n")[0])
   }
 
+  /** The server's other processes: one for each connection, and its own helpers. */
+  backends(): readonly number[] {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, "utf8")
+    return children.trim().split(" ").map(Number)
+  }
+
   /** Makes a file beside the data that only the server's user can read. */
   install(name: string, text: string): string {
     const path = join(this.folder, name)

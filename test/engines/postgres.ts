@@ -89,6 +89,17 @@ export async function serverDatabase(
   }
 }
 
+/** What the login of `url` sees: the rows of one query, on a connection of its own. */
+export async function ask(url: string, text: string): Promise<readonly Record<string, unknown>[]> {
+  const session = await Session.connect({ connectionString: url })
+  try {
+    const [result] = await session.run([{ name: "", text, values: [] }])
+    return result?.rows ?? []
+  } finally {
+    await session.close()
+  }
+}
+
 /** Runs commands on a server as the login of `url`. */
 export async function administer(url: string, ...commands: readonly string[]): Promise<void> {
   const session = await Session.connect({ connectionString: url })

@@ -51,12 +51,29 @@ export function isTransientConflict(error: unknown): boolean {
   return code === "40001" || code === "40P01"
 }
 
+/** Whether `error` is "cached plan must not change result type": the schema moved under the connection's prepared statements. */
+export function isStalePlan(error: unknown): boolean {
+  const server = serverError(error)
+  return server?.code === "0A000" && server.routine === "RevalidateCachedQuery"
+}
+
+/** Whether `error` is "too many connections": the server has no room for another one, and is well otherwise. */
+export function isServerFull(error: unknown): boolean {
+  return serverError(error)?.code === "53300"
+}
+
+/** The server can be read only: a replica, or a primary that became one. */
+const READ_ONLY = "25006"
+
 /** Whether the connection must not be used again after `error`. */
 export function breaksConnection(error: unknown): boolean {
   const server = serverError(error)
   if (server === undefined) return !(error instanceof DomainError)
-  // 0A000 is "cached plan must not change result type": the schema moved under the connection's prepared statements.
-  return server.severity === "FATAL" || server.severity === "PANIC" || server.code === "0A000"
+  return isFatal(server) || isStalePlan(server) || server.code === READ_ONLY
+}
+
+function isFatal({ severity }: pg.DatabaseError): boolean {
+  return severity === "FATAL" || severity === "PANIC"
 }
 
 /** DEADLINE_EXCEEDED or CANCELLED, whichever ended the scope. */
@@ -79,7 +96,10 @@ export function outcomeUnknown(cause: unknown): DomainError {
 
 /** STORE_UNAVAILABLE: nothing was applied. */
 export function storeUnavailable(cause: unknown): DomainError {
-  return new DomainError("STORE_UNAVAILABLE", "the SQL store cannot be reached; nothing was applied", {
+  const why = isTlsFailure(cause)
+    ? "TLS with the SQL store failed: one side does not trust the other's certificate, or has none"
+    : "the SQL store cannot be reached"
+  return new DomainError("STORE_UNAVAILABLE", `${why}; nothing was applied`, {
     metadata: { store: "postgres" },
     retryDelayMs: STORE_RETRY_MS,
     cause,
@@ -91,7 +111,7 @@ export function schemaMismatch(cause: unknown): DomainError {
   return new DomainError(
     "SCHEMA_MISMATCH",
     "the database's schema is not the one this version needs; run `keelplane migrate`",
-    { cause },
+    { metadata: { store: "postgres" }, cause },
   )
 }
 
@@ -109,7 +129,7 @@ export function toDomainError(error: unknown, context: FailureContext): DomainEr
   if (error instanceof DomainError) return error
   const server = serverError(error)
   if (server !== undefined) {
-    if (context.commits && breaksConnection(server) && server.code !== "0A000") return outcomeUnknown(error)
+    if (context.commits && context.sent && isFatal(server)) return outcomeUnknown(error)
     return fromSqlState(server)
   }
   if (isConnectionFailure(error)) {
@@ -128,12 +148,15 @@ function fromSqlState(error: pg.DatabaseError): DomainError {
 type Mapping = (error: pg.DatabaseError) => DomainError
 
 const storeFull: Mapping = (cause) =>
-  new DomainError("STORE_FULL", "the SQL store has no room left; nothing was applied", { cause })
+  new DomainError("STORE_FULL", "the SQL store has no room left; nothing was applied", {
+    metadata: { store: "postgres" },
+    cause,
+  })
 const storeAuth: Mapping = (cause) =>
   new DomainError(
     "STORE_AUTH",
     "the SQL store refused the daemon's credentials or their rights; check its configuration",
-    { cause },
+    { metadata: { store: "postgres" }, cause },
   )
 const timedOut: Mapping = (cause) =>
   new DomainError(
@@ -164,15 +187,26 @@ const BY_CODE = new Map<string, Mapping>([
   ["40P01", busy],
   ["54000", unstorable],
   // A backup or replica: it answers, but cannot be written to.
-  ["25006", storeUnavailable],
-  ["0A000", storeUnavailable],
-  ["3D000", storeAuth],
+  [READ_ONLY, storeUnavailable],
+  // Ended by the server: idle in a transaction, or in one, for too long.
+  ["25P03", storeUnavailable],
+  ["25P04", storeUnavailable],
+  ["0A000", (error) => (isStalePlan(error) ? storeUnavailable(error) : internal(error))],
+  // A value that a setting does not take: the role does not exist. Everywhere else a value of the request.
+  ["22023", (error) => (isSetting(error) ? schemaMismatch(error) : unstorable(error))],
+  // Row-level security caught a mistake of ours; any other right is for the operator to grant.
+  ["42501", (error) => (error.routine === "ExecWithCheckOptions" ? internal(error) : storeAuth(error))],
+  ["3D000", schemaMismatch],
   ["3F000", schemaMismatch],
   ["42P01", schemaMismatch],
   ["42703", schemaMismatch],
   ["42883", schemaMismatch],
   ["42704", schemaMismatch],
 ])
+
+function isSetting({ routine }: pg.DatabaseError): boolean {
+  return routine?.endsWith("_check_hook") === true
+}
 
 const BY_CLASS = new Map<string, Mapping>([
   ["08", storeUnavailable],
@@ -207,9 +241,16 @@ function isConnectionFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   if (error instanceof AggregateError) return error.errors.some(isConnectionFailure)
   if ("code" in error && typeof error.code === "string") {
-    return (
-      SOCKET_CODES.has(error.code) || error.code.startsWith("ERR_TLS") || error.code.startsWith("ERR_SSL")
-    )
+    return SOCKET_CODES.has(error.code) || isTlsFailure(error)
   }
   return /connection|connect|not queryable|SSL|certificate|terminated/i.test(error.message)
+}
+
+/** OpenSSL's words for a certificate that is not good enough, and Node's for a handshake that failed. */
+const TLS_CODES = /CERT|LEAF_SIGNATURE|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH|^ERR_(TLS|SSL)/
+
+function isTlsFailure(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  if ("code" in error && typeof error.code === "string" && TLS_CODES.test(error.code)) return true
+  return error.message.includes("does not support SSL")
 }

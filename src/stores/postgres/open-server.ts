@@ -1,17 +1,21 @@
 /** A PostgreSQL server, 15 to 18. */
-import { connect as connectTcp, type Socket } from "node:net"
-import { connect as connectTls } from "node:tls"
-import pg from "pg"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
+import { DomainError } from "../../domain/kernel/errors.ts"
+import { cancelStatement } from "./cancel.ts"
 import { postgresCapabilities } from "./capabilities.ts"
+import { addressOf, connectionConfig } from "./connection.ts"
 import { createEngine, type SqlEngine } from "./engine.ts"
 import { Pool } from "./pool.ts"
 import { PooledDatabase } from "./pooled-database.ts"
-import { Session } from "./session.ts"
+import { Session, type SessionOptions } from "./session.ts"
 
 /** How {@link openServer} connects. Times in milliseconds. */
 export interface ServerOptions {
-  /** `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=...`; every sslmode that pg knows. */
+  /**
+   * `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=...`. Parts that are missing come from libpq's
+   * environment (PGHOST, PGPASSFILE, ...). sslmode is disable (the default, unless a certificate is named), require, verify-ca or
+   * verify-full, with libpq's meaning; sslcert, sslkey and sslpassword are the daemon's own certificate.
+   */
   readonly url: string
   /** A login that owns the schema, when that of `url` must not. It may be the same. */
   readonly migrationUrl?: string | undefined
@@ -29,27 +33,43 @@ export interface ServerOptions {
   readonly acquireMs?: number
   /** Longest time to connect. Default 5 s. */
   readonly connectMs?: number
+  /**
+   * `transaction` where the URL leads to a pooler in transaction mode (PgBouncer, RDS Proxy): nothing is then kept on a connection.
+   * Migrations need `migrationUrl` with the server's own address. Default `none`.
+   */
+  readonly pooler?: "none" | "transaction"
+  /**
+   * Whether statements are prepared once per connection. Through a pooler this takes one that keeps track of them (PgBouncer 1.21
+   * and later with max_prepared_statements). Default: `named`, and `unnamed` with `pooler: "transaction"`.
+   */
+  readonly prepare?: "named" | "unnamed"
   /** For the expiry of idempotency records. */
   readonly clock?: Clock
 }
 
-/** How long a cancelled statement may take to stop before its connection is dropped. */
-const CANCEL_GRACE_MS = 2_000
+/** What sessions behind the address can rely on. */
+function sessionOptions({ pooler, prepare, connectMs = 5_000 }: ServerOptions): SessionOptions {
+  const stateless = pooler === "transaction"
+  return {
+    connectMs,
+    role: "app",
+    stateless,
+    named: (prepare ?? (stateless ? "unnamed" : "named")) === "named",
+  }
+}
 
 /**
- * Prepares a pool; connects on first use, so the server may be away at this time.
+ * Prepares a pool; connects on first use, so the server may be away at this time. Rejects with FAILED_PRECONDITION when the URL
+ * cannot be used.
  */
 export async function openServer(options: ServerOptions): Promise<SqlEngine> {
-  const config = (connectionString: string): pg.ClientConfig => ({
-    connectionString,
-    application_name: "keelplane",
-    connectionTimeoutMillis: options.connectMs ?? 5_000,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 30_000,
-  })
+  const { url, connectMs = 5_000, pooler = "none" } = options
+  const migrationUrl = options.migrationUrl ?? (pooler === "none" ? url : undefined)
+  await Promise.all([url, migrationUrl ?? url].map(connectionConfig))
   const max = options.max ?? 10
+  const session = sessionOptions(options)
   const pool = new Pool({
-    connect: () => Session.connect(config(options.url)),
+    connect: async () => Session.connect(await connectionConfig(url), session),
     min: options.min ?? 0,
     max,
     maxWaiting: options.maxWaiting ?? 4096,
@@ -57,81 +77,34 @@ export async function openServer(options: ServerOptions): Promise<SqlEngine> {
     lifetimeMs: options.lifetimeMs ?? 30 * 60_000,
     acquireMs: options.acquireMs ?? 5_000,
   })
-  const cancel = (session: Session) => cancelStatement(session, config(options.url))
   return createEngine({
-    database: new PooledDatabase({ pool, clock: options.clock ?? systemClock, cancel, serverTimeouts: true }),
+    database: new PooledDatabase({
+      pool,
+      clock: options.clock ?? systemClock,
+      cancel: async (busy) => cancelStatement(busy, addressOf(await connectionConfig(url))),
+      serverTimeouts: true,
+      stateless: session.stateless === true,
+    }),
     pool,
     capabilities: postgresCapabilities(max),
     asOwner: async (work) => {
-      const session = await Session.connect(config(options.migrationUrl ?? options.url))
+      if (migrationUrl === undefined) throw noMigrationUrl()
+      const owner = await Session.connect(await connectionConfig(migrationUrl), { connectMs })
       try {
-        return await work(session)
+        return await work(owner)
       } finally {
-        await session.close()
+        await owner.close()
       }
     },
     onClose: async () => {},
   })
 }
 
-/** Asks the server, over a connection of its own, to stop what `session` runs; drops the session when it does not stop. */
-async function cancelStatement(session: Session, config: pg.ClientConfig): Promise<void> {
-  const { backend } = session
-  if (backend === undefined) return
-  const timer = setTimeout(() => session.destroy(), CANCEL_GRACE_MS)
-  void session.settled().then(() => clearTimeout(timer))
-  await sendCancel(new pg.Client(config), backend)
-}
-
-type CancelTarget = Pick<pg.Client, "host" | "port"> & { readonly ssl?: unknown }
-
-/** CancelRequest (80877102) as a message of 16 bytes; the server answers nothing and hangs up. */
-async function sendCancel(
-  target: CancelTarget,
-  backend: { readonly processId: number; readonly secretKey: number },
-): Promise<void> {
-  const request = Buffer.alloc(16)
-  request.writeInt32BE(16, 0)
-  request.writeInt32BE(80_877_102, 4)
-  request.writeInt32BE(backend.processId, 8)
-  request.writeInt32BE(backend.secretKey, 12)
-  const socket = await openSocket(target)
-  await new Promise<void>((resolve, reject) => {
-    socket.once("error", reject)
-    socket.once("close", () => resolve())
-    socket.resume()
-    socket.end(request)
-  })
-}
-
-function openSocket({ host, port, ssl }: CancelTarget): Promise<Socket> {
-  const socket = host.startsWith("/") ? connectTcp(`${host}/.s.PGSQL.${port}`) : connectTcp(port, host)
-  socket.setTimeout(CANCEL_GRACE_MS, () => socket.destroy())
-  return new Promise((resolve, reject) => {
-    socket.once("error", reject)
-    socket.once("connect", () => {
-      if (ssl === undefined || ssl === false) {
-        resolve(socket)
-        return
-      }
-      // SSLRequest (80877103); `S` means yes. A cancel in clear text would show the key to the network.
-      const ask = Buffer.alloc(8)
-      ask.writeInt32BE(8, 0)
-      ask.writeInt32BE(80_877_103, 4)
-      socket.write(ask)
-      socket.once("data", (answer) => {
-        if (answer[0] !== "S".charCodeAt(0)) reject(new Error("the server does not support SSL connections"))
-        else {
-          const secure = connectTls({
-            ...(typeof ssl === "object" ? ssl : {}),
-            socket,
-            host,
-            servername: host,
-          })
-          secure.once("error", reject)
-          secure.once("secureConnect", () => resolve(secure))
-        }
-      })
-    })
-  })
+/** Migrations hold a lock from one transaction to the next, which a pooler would leave with another daemon's connection. */
+function noMigrationUrl(): DomainError {
+  return new DomainError(
+    "FAILED_PRECONDITION",
+    "migrations cannot run through a pooler in transaction mode; give the migration URL of the server itself",
+    { metadata: { store: "postgres" } },
+  )
 }

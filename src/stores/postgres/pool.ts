@@ -1,7 +1,14 @@
 /** Lends connections: first come, first served, at most `max` at once. */
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
-import { overloaded, scopeEnded, serverError, storeUnavailable, toDomainError } from "./errors.ts"
+import {
+  isServerFull,
+  overloaded,
+  scopeEnded,
+  serverError,
+  storeUnavailable,
+  toDomainError,
+} from "./errors.ts"
 import type { Session, SessionRole } from "./session.ts"
 
 /** How a pool behaves. Times in milliseconds. */
@@ -53,7 +60,8 @@ export class Pool {
   }
 
   stats(): PoolStats {
-    return { inUse: this.#inUse, idle: this.#idle.length, waiting: this.#waiters.size }
+    const idle = this.#idle.filter(({ usable }) => usable).length
+    return { inUse: this.#inUse, idle, waiting: this.#waiters.size }
   }
 
   /**
@@ -76,6 +84,8 @@ export class Pool {
   /** Takes a connection back. It must have nothing running and no transaction open, or it is dropped. */
   release(session: Session): void {
     this.#inUse--
+    // What ended one connection has most likely ended them all; the next callers should not have to find out.
+    if (session.lost) for (const idle of this.#idle.splice(0)) this.#drop(idle)
     if (!session.usable || session.inTransaction || this.#expired(session)) {
       if (session.usable) this.#drop(session)
       else session.destroy()
@@ -175,6 +185,8 @@ export class Pool {
       this.#serve()
     } catch (error) {
       this.#connecting--
+      // A server without room for another connection goes on with those there are: a waiter gets the next that is free.
+      if (isServerFull(error) && this.#inUse + this.#connecting > 0) return
       // Every waiter would meet the same fate; an answer now is worth more than one later.
       // What is neither the server's word nor ours is a store that cannot be opened.
       const failure =

@@ -2,26 +2,24 @@
 import type { Clock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { Database, Rows, Statement, Tx } from "./database.ts"
-import { isTransientConflict, overloaded, toDomainError } from "./errors.ts"
+import { isStalePlan, isTransientConflict, overloaded, toDomainError } from "./errors.ts"
 import { encode } from "./exchange.ts"
 import { type Cancel, fly, isRead } from "./flight.ts"
 import { claim, store } from "./idempotency.ts"
 import type { Pool } from "./pool.ts"
 import type { Session } from "./session.ts"
-import { tenantStatement } from "./tenancy.ts"
+import { type TenancyOptions, tenantStatement } from "./tenancy.ts"
 import { Transaction } from "./transaction.ts"
 
 /** How often a transaction that lost against another one is run, all in all. */
 const ATTEMPTS = 5
 
 /** What a database needs to know about its engine. */
-export interface PooledDatabaseOptions {
+export interface PooledDatabaseOptions extends TenancyOptions {
   readonly pool: Pool
   readonly clock: Clock
   /** Stops a running statement; undefined where the engine cannot. */
   readonly cancel: Cancel | undefined
-  /** Whether the server can stop a statement at its deadline by itself. */
-  readonly serverTimeouts: boolean
 }
 
 /** See {@link Database}. */
@@ -44,11 +42,11 @@ export class PooledDatabase implements Database {
   ): Promise<readonly Rows<Record<string, unknown>>[]> {
     const encoded = statements.map(encode)
     const commits = !statements.every(({ text }) => isRead(text))
-    const { pool, cancel, serverTimeouts } = this.#options
+    const { pool, cancel } = this.#options
     return retried(async () => {
       const session = await pool.acquire(scope)
       try {
-        const all = [tenantStatement(scope, serverTimeouts), ...encoded]
+        const all = [tenantStatement(scope, this.#options), ...encoded]
         return (await fly(session, scope, all, { commits, cancel })).slice(1)
       } finally {
         giveBack(pool, session)
@@ -83,10 +81,10 @@ export class PooledDatabase implements Database {
 
   /** `run` commits; whatever it leaves open is rolled back behind the caller's back. */
   #transact<T>(scope: CallScope, run: (tx: Transaction) => Promise<T>): Promise<T> {
-    const { pool, cancel, serverTimeouts } = this.#options
+    const { pool } = this.#options
     return retried(async () => {
       const session = await pool.acquire(scope)
-      const tx = new Transaction(session, scope, cancel, serverTimeouts)
+      const tx = new Transaction(session, scope, this.#options)
       try {
         return await run(tx)
       } catch (error) {
@@ -108,6 +106,8 @@ async function retried<T>(attempt: () => Promise<T>): Promise<T> {
     try {
       return await attempt()
     } catch (error) {
+      // A stale plan is gone with its connection and those as old as it.
+      if (isStalePlan(error) && left > 0) continue
       if (!isTransientConflict(error)) throw error
       if (left === 0)
         throw overloaded("the change lost against concurrent ones too often; nothing was applied", error)

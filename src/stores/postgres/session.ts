@@ -1,19 +1,28 @@
 /** One connection to PostgreSQL or PGlite, on pg's Client. Used by one borrower at a time. */
+import type { Socket } from "node:net"
 import pg from "pg"
 import { breaksConnection, schemaMismatch, serverError, storeUnavailable } from "./errors.ts"
 import { type EncodedStatement, Exchange, encode, PreparedNames, type StatementResult } from "./exchange.ts"
+import { APP_ROLE, settingCalls } from "./session-settings.ts"
 
 /** `owner` is the login role itself, for migrations; `app` owns nothing and is bound by row-level security. */
 export type SessionRole = "owner" | "app"
 
-/** The role that 0001_base.sql makes. */
-const APP_ROLE = "keelplane_app"
-
 const NO_SUCH_ROLE = "22023"
 
-const SETUP = encode({
-  text: "select set_config('search_path', 'keelplane, public', false), set_config('timezone', 'UTC', false), set_config('client_min_messages', 'warning', false), set_config('intervalstyle', 'postgres', false), set_config('bytea_output', 'hex', false), set_config('extra_float_digits', '1', false)",
-})
+const SETUP = encode({ text: `select ${settingCalls("connection")}` })
+
+/** How {@link Session.connect} connects. */
+export interface SessionOptions {
+  /** Longest time until the session is ready, in milliseconds. Default: no limit. */
+  readonly connectMs?: number
+  /** What statements run as. Default `owner`. */
+  readonly role?: SessionRole
+  /** Set where each transaction may run on another connection of the server: nothing is set on it, statements bring it with them. */
+  readonly stateless?: boolean
+  /** Whether statements keep their names, under which the server prepares them once. Default true. */
+  readonly named?: boolean
+}
 
 /** One connection. */
 export class Session {
@@ -21,30 +30,56 @@ export class Session {
   /** When it was given back last, in milliseconds since the epoch; for the pool. */
   idleSince = Date.now()
   readonly #client: pg.Client
+  readonly #options: SessionOptions
   readonly #prepared = new PreparedNames()
   #role: SessionRole = "owner"
   #failure: Error | undefined
+  #lost = false
   #tail: Promise<unknown> = Promise.resolve()
 
-  private constructor(client: pg.Client) {
+  private constructor(client: pg.Client, options: SessionOptions) {
     this.#client = client
-    client.on("error", (error) => this.#break(error))
-    client.on("end", () => this.#break(new Error("connection ended")))
+    this.#options = options
+    client.on("error", (error) => this.#lose(error))
+    client.on("end", () => this.#lose(new Error("connection ended")))
   }
 
-  /** Connects as the login role and sets what every statement relies on. Rejects with the driver's error. */
-  static async connect(config: pg.ClientConfig): Promise<Session> {
+  /** Connects and sets what every statement relies on. Rejects with the driver's error, or as {@link assume} does. */
+  static async connect(config: pg.ClientConfig, options: SessionOptions = {}): Promise<Session> {
     const client = new pg.Client(config)
-    const session = new Session(client)
-    await client.connect()
-    pgConnection(client).on("parseComplete", () => session.#prepared.acknowledge())
-    await session.run([SETUP])
-    return session
+    const session = new Session(client, options)
+    const { connectMs, role = "owner", stateless = false } = options
+    const timer = connectMs === undefined ? undefined : setTimeout(() => session.destroy(), connectMs)
+    try {
+      await client.connect()
+      pgConnection(client).on("parseComplete", () => session.#prepared.acknowledge())
+      if (!stateless) {
+        await session.run([SETUP])
+        await session.assume(role)
+      }
+      return session
+    } catch (error) {
+      session.destroy()
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   /** Whether it can be lent again. */
   get usable(): boolean {
     return this.#failure === undefined
+  }
+
+  /** Whether the server ended it or made it useless, so that its siblings are in doubt, too. */
+  get lost(): boolean {
+    return this.#lost
+  }
+
+  /** The other end, where it is not a Unix socket. */
+  get peer(): { readonly host: string; readonly port: number } | undefined {
+    const { remoteAddress: host, remotePort: port } = pgConnection(this.#client).stream as Partial<Socket>
+    return host === undefined || port === undefined ? undefined : { host, port }
   }
 
   /** Whether a transaction is open on the server, as of the last answer. */
@@ -55,7 +90,7 @@ export class Session {
 
   /** Makes `role` the one that statements run under. Rejects with SCHEMA_MISMATCH when the database does not have it yet. */
   async assume(role: SessionRole): Promise<void> {
-    if (this.#role === role) return
+    if (this.#role === role || this.#options.stateless === true) return
     try {
       await this.run([encode({ text: role === "app" ? `set role ${APP_ROLE}` : "reset role" })])
     } catch (error) {
@@ -71,10 +106,12 @@ export class Session {
 
   /** Like {@link run}, with a look at how far it went. Waits for the round trips before it. */
   start(statements: readonly EncodedStatement[]): Exchange {
-    const exchange = new Exchange(statements, this.#prepared)
+    const { named = true } = this.#options
+    const sent = named ? statements : statements.map((statement) => ({ ...statement, name: "" }))
+    const exchange = new Exchange(sent, this.#prepared)
     const before = this.#tail
     this.#tail = exchange.outcome.catch((error) => {
-      if (breaksConnection(error)) this.#break(error)
+      if (breaksConnection(error)) this.#lose(error)
     })
     void before.then(() => {
       if (this.#failure === undefined) this.#client.query(exchange as unknown as pg.Submittable)
@@ -116,6 +153,12 @@ export class Session {
   destroy(): void {
     this.#break(new Error("connection destroyed"))
     pgConnection(this.#client).stream.destroy()
+  }
+
+  /** What follows from our own good-bye is no loss. */
+  #lose(error: unknown): void {
+    if (this.#failure === undefined) this.#lost = true
+    this.#break(error)
   }
 
   #break(error: unknown): void {

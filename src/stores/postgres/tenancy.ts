@@ -3,13 +3,23 @@ import { DomainError } from "../../domain/kernel/errors.ts"
 import { type CallScope, systemScope } from "../../domain/kernel/scope.ts"
 import type { Database } from "./database.ts"
 import type { EncodedStatement } from "./exchange.ts"
+import { APP_ROLE, settingCalls } from "./session-settings.ts"
 
-/**
- * The statement that opens every transaction: whose rows it may see, until it ends.
- * @param withTimeout also hands the scope's deadline to the server.
- */
-export function tenantStatement(scope: CallScope, withTimeout: boolean): EncodedStatement {
-  if (!withTimeout) {
+/** What a transaction must bring with it, by the server it runs on. */
+export interface TenancyOptions {
+  /** Whether the server can stop a statement at its deadline by itself. */
+  readonly serverTimeouts: boolean
+  /** Set where connections keep nothing: each transaction then says its role and settings, too. */
+  readonly stateless?: boolean
+}
+
+const TENANT_AND_TIMEOUT =
+  "select set_config('keelplane.tenant', $1, true), set_config('statement_timeout', $2, true)"
+const EVERYTHING = `${TENANT_AND_TIMEOUT}, set_config('role', '${APP_ROLE}', true), ${settingCalls("transaction")}`
+
+/** The statement that opens every transaction: whose rows it may see, until it ends, and how long that may take. */
+export function tenantStatement(scope: CallScope, options: TenancyOptions): EncodedStatement {
+  if (!options.serverTimeouts) {
     return {
       name: "kp_tenant",
       text: "select set_config('keelplane.tenant', $1, true)",
@@ -20,8 +30,8 @@ export function tenantStatement(scope: CallScope, withTimeout: boolean): Encoded
   // 0 would mean no limit at all.
   const timeout = Number.isFinite(left) ? Math.max(1, Math.ceil(left)) : 0
   return {
-    name: "kp_tenant_timeout",
-    text: "select set_config('keelplane.tenant', $1, true), set_config('statement_timeout', $2, true)",
+    name: options.stateless === true ? "kp_tenant_stateless" : "kp_tenant_timeout",
+    text: options.stateless === true ? EVERYTHING : TENANT_AND_TIMEOUT,
     values: [scope.tenant, String(Math.min(timeout, 2_147_483_647))],
   }
 }

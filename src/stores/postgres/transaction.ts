@@ -5,27 +5,31 @@ import type { Rows, Statement, Tx } from "./database.ts"
 import { type EncodedStatement, encode, type StatementResult } from "./exchange.ts"
 import { type Cancel, fly, isRead } from "./flight.ts"
 import type { Session } from "./session.ts"
-import { tenantStatement } from "./tenancy.ts"
+import { type TenancyOptions, tenantStatement } from "./tenancy.ts"
 
 const BEGIN: EncodedStatement = { name: "kp_begin", text: "begin", values: [] }
 const COMMIT: EncodedStatement = { name: "kp_commit", text: "commit", values: [] }
 const ROLLBACK: EncodedStatement = { name: "kp_rollback", text: "rollback", values: [] }
 
+/** What a transaction needs to know about its engine. */
+export interface TransactionOptions extends TenancyOptions {
+  /** Stops a running statement; undefined where the engine cannot. */
+  readonly cancel: Cancel | undefined
+}
+
 /** BEGIN travels with the first statement, so a transaction of one statement costs two round trips. */
 export class Transaction implements Tx {
   readonly scope: CallScope
   readonly #session: Session
-  readonly #cancel: Cancel | undefined
-  readonly #serverTimeouts: boolean
+  readonly #options: TransactionOptions
   #state: "idle" | "open" | "over" = "idle"
   #wrote = false
   #last: readonly Statement[] = []
 
-  constructor(session: Session, scope: CallScope, cancel: Cancel | undefined, serverTimeouts: boolean) {
+  constructor(session: Session, scope: CallScope, options: TransactionOptions) {
     this.#session = session
     this.scope = scope
-    this.#cancel = cancel
-    this.#serverTimeouts = serverTimeouts
+    this.#options = options
   }
 
   async query<R = Record<string, unknown>>(statement: Statement): Promise<Rows<R>> {
@@ -81,11 +85,15 @@ export class Transaction implements Tx {
       throw new DomainError("INTERNAL", "internal error", { cause: new Error("the transaction is over") })
     if (this.#state === "open") return []
     this.#state = "open"
-    return [BEGIN, tenantStatement(this.scope, this.#serverTimeouts)]
+    return [BEGIN, tenantStatement(this.scope, this.#options)]
   }
 
   #fly(statements: readonly EncodedStatement[], commits: boolean): Promise<readonly StatementResult[]> {
     this.#wrote ||= statements.some(({ text, name }) => !name.startsWith("kp_") && !isRead(text))
-    return fly(this.#session, this.scope, statements, { commits, rawErrors: true, cancel: this.#cancel })
+    return fly(this.#session, this.scope, statements, {
+      commits,
+      rawErrors: true,
+      cancel: this.#options.cancel,
+    })
   }
 }
