@@ -90,8 +90,8 @@ const many = Array.from({ length: BATCH }, (_, index) => index)
 const key = (index: number) => `key-${index % 1000}`
 const vectorOf = (next: () => number) => ({ data: { case: "packed" as const, value: packedVector(next) } })
 
-/** Puts the data there that the calls read. */
-export async function prepare(channel: Channel): Promise<void> {
+/** Puts the values there that the cache's calls read. */
+export async function prepareCache(channel: Channel): Promise<void> {
   const cache = channel.stub(CacheService)
   for (let index = 0; index < 1000; index += 100) {
     await cache.batchSet({
@@ -101,6 +101,11 @@ export async function prepare(channel: Channel): Promise<void> {
       })),
     })
   }
+}
+
+/** Puts the data there that the calls read. */
+export async function prepare(channel: Channel): Promise<void> {
+  await prepareCache(channel)
   const memory = channel.stub(MemoryService)
   await memory.createCollection({ collection: { id: "bench", dimension: DIMENSION } })
   await memory.createCollection({ collection: { id: "writes", dimension: DIMENSION } })

@@ -1,19 +1,18 @@
 /**
  * `npm run bench [-- --json FILE] [--rounds N] [--ms N] [--only TEXT]`: the daemon on its embedded engines against an empty
- * handler on the same transport. Both servers live at the same time and are measured in turn, so that a busy machine slows
+ * handler on the same transport; with `--redis` what ./redis says. Both servers live at the same time and are measured in turn, so that a busy machine slows
  * both; figures are medians over rounds, ratios are medians of each round's own ratio.
  */
-import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
 import { writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
-import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { formatTable } from "../demo/latency.ts"
 import { startDaemon } from "../test/support/daemon.ts"
 import { appenders } from "./appenders.ts"
 import { APPEND, appendBodies, BATCH, cases, prepare } from "./cases.ts"
 import { type Load, type Result, residentMiB, send } from "./load.ts"
+import { median, type Server, startFloor } from "./measure.ts"
+import { benchRedis } from "./redis.ts"
 
 const { values: flags } = parseArgs({
   options: {
@@ -21,6 +20,7 @@ const { values: flags } = parseArgs({
     rounds: { type: "string", default: "3" },
     ms: { type: "string", default: "1500" },
     only: { type: "string", default: "" },
+    redis: { type: "boolean", default: false },
   },
 })
 const rounds = Number(flags.rounds)
@@ -28,11 +28,6 @@ const durationMs = Number(flags.ms)
 if (!Number.isInteger(rounds) || rounds < 1 || !Number.isFinite(durationMs) || durationMs < 50) {
   console.error("--rounds takes a whole number from 1, --ms a number from 50")
   process.exit(2)
-}
-
-interface Server {
-  readonly address: string
-  readonly pid: number
 }
 
 interface Row {
@@ -45,22 +40,6 @@ interface Row {
   cpu: number
   /** Items per second over the floor's calls per second in the same round. */
   ratio: number
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  const middle = Math.floor(sorted.length / 2)
-  const [low, high] = [sorted[middle - 1], sorted[middle]]
-  if (high === undefined) return Number.NaN
-  return sorted.length % 2 === 0 && low !== undefined ? (low + high) / 2 : high
-}
-
-async function startFloor(): Promise<Server & { process: ChildProcess }> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL("./floor.ts", import.meta.url))], {
-    stdio: ["ignore", "pipe", "inherit"],
-  })
-  const [port] = await once(child.stdout, "data")
-  return { address: `127.0.0.1:${String(port).trim()}`, pid: child.pid ?? 0, process: child }
 }
 
 function summary(
@@ -248,4 +227,4 @@ async function main(): Promise<void> {
   }
 }
 
-await main()
+await (flags.redis ? benchRedis(rounds, durationMs) : main())

@@ -1,0 +1,28 @@
+/** What benchmarks share: medians, and the floor's process. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { fileURLToPath } from "node:url"
+
+/** A server under test. */
+export interface Server {
+  readonly address: string
+  readonly pid: number
+}
+
+/** The middle value, or the mean of the two. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = Math.floor(sorted.length / 2)
+  const [low, high] = [sorted[middle - 1], sorted[middle]]
+  if (high === undefined) return Number.NaN
+  return sorted.length % 2 === 0 && low !== undefined ? (low + high) / 2 : high
+}
+
+/** Starts the empty handler. */
+export async function startFloor(): Promise<Server & { process: ChildProcess }> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL("./floor.ts", import.meta.url))], {
+    stdio: ["ignore", "pipe", "inherit"],
+  })
+  const [port] = await once(child.stdout, "data")
+  return { address: `127.0.0.1:${String(port).trim()}`, pid: child.pid ?? 0, process: child }
+}
