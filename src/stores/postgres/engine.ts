@@ -3,6 +3,7 @@ import { type CallScope, systemScope } from "../../domain/kernel/scope.ts"
 import type { Capabilities } from "./capabilities.ts"
 import type { Database } from "./database.ts"
 import { toDomainError } from "./errors.ts"
+import type { Maintenance } from "./memory-index-build.ts"
 import {
   listMigrations,
   type MigrateOptions,
@@ -29,6 +30,8 @@ export interface SqlEngine {
   /** One round trip to the store. Rejects with DomainError. */
   ping(scope: CallScope): Promise<void>
   stats(): PoolStats
+  /** For work that must not hold up writers; undefined on PGlite, whose one connection everything waits for. Rejects with DomainError. */
+  readonly maintenance: Maintenance | undefined
   /**
    * One bounded step of upkeep, for a sweeper: makes partitions ahead of their time, and vacuums where the engine does not do that
    * by itself.
@@ -67,6 +70,7 @@ export function createEngine({ database, pool, capabilities, asOwner, onClose }:
       await database.query(scope, { name: "kp_ping", text: "select 1" })
     },
     stats: () => pool.stats(),
+    maintenance: capabilities.engine === "pglite" ? undefined : owned,
     vacuum: async () => {
       await ensurePartitions(database, systemScope(), Date.now())
       return capabilities.engine === "pglite" ? owned(vacuumStep) : { removed: 0, more: false }

@@ -118,6 +118,7 @@ export function deleteCollection(
   scope: CallScope,
   id: string,
   ifRevisionMatch: bigint | undefined,
+  dropsIndex: boolean,
 ): Promise<number> {
   return database.mutate(scope, "memory.deleteCollection", async (tx) => {
     const row = await lockCollection(tx, id, ifRevisionMatch)
@@ -126,7 +127,9 @@ export function deleteCollection(
         and (r.expire_time is null or r.expire_time > $3::timestamptz)`,
       values: [scope.tenant, row.key, new Date(clock.now())],
     })
-    if (row.index_kind !== null) {
+    // Where others use the table at the same time, this would wait for all of them and hold up all that come after; the
+    // background removes an index without a collection.
+    if (row.index_kind !== null && dropsIndex) {
       await tx.query({ text: "select memory_drop_index($1)", values: [row.key] })
     }
     // The records go with it: the foreign key cascades.

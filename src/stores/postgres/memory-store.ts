@@ -12,7 +12,15 @@ import {
   listCollections,
   updateCollection,
 } from "./memory-collections.ts"
-import { dropIndex, type IndexPolicy, indexBacklog, indexStep, maxIndexDimension } from "./memory-index.ts"
+import {
+  dropIndex,
+  type Indexing,
+  type IndexPolicy,
+  indexBacklog,
+  indexStep,
+  maxIndexDimension,
+} from "./memory-index.ts"
+import type { Maintenance } from "./memory-index-build.ts"
 import {
   countRecords,
   deleteRecords,
@@ -37,6 +45,8 @@ export interface MemoryStoreOptions {
   readonly autoIndexThreshold?: number
   /** Records that may wait outside of a filled index before the background moves them in. Default 500. */
   readonly indexLag?: number
+  /** The engine's `maintenance`: with it, indexes are built and dropped without holding up writers. */
+  readonly maintenance?: Maintenance | undefined
   /** Most indexes in the database. Default 500. */
   readonly maxIndexes?: number
 }
@@ -54,6 +64,7 @@ export function createMemoryStore(options: MemoryStoreOptions): MemoryStore & { 
     lag: options.indexLag ?? 500,
     maxIndexes: options.maxIndexes ?? 500,
   }
+  const indexing: Indexing = { database, policy, maintenance: options.maintenance }
   const group = new GroupCommit<UpsertItem, readonly RecordReceipt[]>({
     key: (scope) => scope.tenant,
     maxItems: GROUP_RECORDS,
@@ -83,7 +94,7 @@ export function createMemoryStore(options: MemoryStoreOptions): MemoryStore & { 
     updateCollection: (scope, id, patch, ifRevisionMatch) =>
       updateCollection(database, clock, scope, id, patch, ifRevisionMatch),
     deleteCollection: (scope, id, ifRevisionMatch) =>
-      deleteCollection(database, clock, scope, id, ifRevisionMatch),
+      deleteCollection(database, clock, scope, id, ifRevisionMatch, options.maintenance === undefined),
     upsert,
     replayUpsert: (scope, otherwise) =>
       database.mutate<readonly RecordReceipt[]>(scope, UPSERT, () => Promise.reject(otherwise)),
@@ -94,9 +105,9 @@ export function createMemoryStore(options: MemoryStoreOptions): MemoryStore & { 
     delete: (scope, collectionId, selection) =>
       deleteRecords(database, clock, scope, collectionId, selection),
     search: (scope, collection, queries) => searchRecords(database, clock, scope, collection, queries),
-    indexBacklog: (scope) => indexBacklog(database, policy, scope),
-    indexStep: (scope, id, batch, force) => indexStep(database, policy, scope, id, batch, force),
-    dropIndex: (scope, id) => dropIndex(database, scope, id),
+    indexBacklog: (scope) => indexBacklog(indexing, scope),
+    indexStep: (scope, id, batch, force) => indexStep(indexing, scope, id, batch, force),
+    dropIndex: (scope, id) => dropIndex(indexing, scope, id),
     close: () => group.close(),
     sweep: (scope, limit) => sweepRecords(database, clock, scope, limit),
   }
