@@ -6,6 +6,7 @@ import type { Service } from "../rpc/handler.ts"
 import type { Pages } from "../services/paging.ts"
 import type { SqlEngine } from "../stores/postgres/index.ts"
 import type { EngineHandle, StoreName } from "./engines/engine.ts"
+import type { Outbox } from "./outboxes.ts"
 import type { Sweeper } from "./sweepers.ts"
 
 /** What the planes are built from. Engines are open then, but need not answer yet. */
@@ -18,6 +19,8 @@ export interface Kit {
   handle(store: StoreName): EngineHandle | undefined
   /** The SQL engine behind a store that cannot have another kind. */
   sql(store: StoreName): SqlEngine
+  /** The outbox of a store that is an SQL database. */
+  outbox(store: StoreName): Outbox
   /** Has `work` done once the store's schema is there and before it serves its first call. */
   before(store: StoreName, work: () => Promise<void>): void
   /**

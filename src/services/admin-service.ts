@@ -3,8 +3,10 @@ import { type Duration, durationFromMs, durationMs, timestampFromMs } from "@buf
 import type { BreakerChoice, BreakerView, EngineView, MigrationView } from "../domain/admin/model.ts"
 import type { BreakerControl, DaemonControl } from "../domain/admin/ports.ts"
 import { DomainError } from "../domain/kernel/errors.ts"
+import type { OutboxOperators } from "../domain/outbox/operators.ts"
 import { AdminService, BreakerState } from "../gen/keelplane/v1/admin_service_pb.ts"
 import { type CallContext, type Service, service } from "../rpc/handler.ts"
+import { listOutbox, replayOutbox } from "./admin-outbox.ts"
 import type { PagedRequest, Pages } from "./paging.ts"
 
 /** What {@link createAdminService} needs. */
@@ -12,6 +14,7 @@ export interface AdminServiceDeps {
   readonly daemon: DaemonControl
   readonly pages: Pages
   readonly breakers: BreakerControl
+  readonly outbox: OutboxOperators
 }
 
 const PAGE = { defaultSize: 100, maxSize: 1_000 }
@@ -23,7 +26,7 @@ const BREAKER_STATES = {
 }
 
 /** AdminService over the daemon. */
-export function createAdminService({ daemon, pages, breakers: switches }: AdminServiceDeps): Service {
+export function createAdminService({ daemon, pages, breakers: switches, outbox }: AdminServiceDeps): Service {
   return service(AdminService, {
     getStatus: async (_req, ctx) => {
       const { version, startMs, uptimeMs, draining, engines, breakers, services, edge } =
@@ -52,6 +55,8 @@ export function createAdminService({ daemon, pages, breakers: switches }: AdminS
       breakers: switches.trip(ctx, choiceOf(req), optionalMs(req.duration)).map(breakerMessage),
     }),
     resetBreaker: (req, ctx) => ({ breakers: switches.reset(ctx, choiceOf(req)).map(breakerMessage) }),
+    listOutbox: (req, ctx) => listOutbox(outbox, pages, req, ctx),
+    replayOutbox: (req, ctx) => replayOutbox(outbox, req, ctx),
     drain: () => {
       daemon.drain()
       return {}

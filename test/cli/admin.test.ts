@@ -119,6 +119,19 @@ test("TripBreaker takes a store out of service, and ResetBreaker back into it", 
   await call("MemoryService/ListCollections", {})
 })
 
+test("ListOutbox and ReplayOutbox answer for a daemon that owes nothing, and name what they do not know", async () => {
+  assert.deepEqual(await call("AdminService/ListOutbox", {}), {})
+  const store = "memory+events+control"
+  assert.deepEqual(await call("AdminService/ListOutbox", { store, topic: "audit", pageSize: 3 }), {})
+  await call("AdminService/ListOutbox", { store: "nowhere" }, 404)
+  const replay = { store, entryIds: ["1", "2"], requestId: "replay-1" }
+  assert.deepEqual(await call("AdminService/ReplayOutbox", replay), {})
+  assert.deepEqual(await call("AdminService/ReplayOutbox", replay), {})
+  await call("AdminService/ReplayOutbox", { ...replay, entryIds: ["3"] }, 400)
+  await call("AdminService/ReplayOutbox", { store: "nowhere" }, 404)
+  await call("AdminService/ReplayOutbox", { entryIds: ["one"] }, 400)
+})
+
 test("/metrics counts what was called", async () => {
   await call("CacheService/Set", { key: "k", text: "v" })
   const body = await (await fetch(`${ops}/metrics`)).text()

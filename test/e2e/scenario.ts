@@ -432,5 +432,7 @@ export const PLATFORM_RPCS: readonly string[] = [
   "AdminService/ListBreakers",
   "AdminService/TripBreaker",
   "AdminService/ResetBreaker",
+  "AdminService/ListOutbox",
+  "AdminService/ReplayOutbox",
   "AdminService/Drain",
 ]

@@ -9,6 +9,7 @@ import type { OpenEngine } from "../engines/engine.ts"
 import type { Guards } from "../guards.ts"
 import type { Kit, Plane } from "../kit.ts"
 import type { StoreMonitor } from "../monitor.ts"
+import type { Outboxes } from "../outboxes.ts"
 import { version } from "../version.ts"
 
 /** What AdminService shows and does. */
@@ -18,6 +19,7 @@ export interface AdminSources {
   readonly engines: readonly OpenEngine[]
   readonly guards: Guards
   readonly monitor: StoreMonitor
+  readonly outboxes: Outboxes
   /** The server, once it is made. */
   server(): RpcServer
   drain(): void
@@ -31,6 +33,7 @@ export function adminPlane(sources: AdminSources): Plane {
         daemon: daemonControl(sources),
         pages: sources.kit.pages,
         breakers: sources.guards.switches,
+        outbox: sources.outboxes.operators,
       }),
     ],
     needs: [],

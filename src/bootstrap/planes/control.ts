@@ -38,7 +38,9 @@ export interface ControlPlane extends Plane {
 /** ControlService and BillingService. */
 export async function controlPlane(kit: Kit): Promise<ControlPlane> {
   const { database } = kit.sql("control")
-  const deps = { database, clock: kit.clock }
+  const elsewhere = kit.handle("events") !== kit.handle("control")
+  const auditOutbox = elsewhere ? kit.outbox("control").signals : undefined
+  const deps = { database, clock: kit.clock, auditOutbox }
   const rawTenants = createTenantStore(deps)
   const tenants = kit.guard("control", "tenants", rawTenants, TENANT_STORE_OPERATIONS)
   const keys = kit.guard("control", "keys", createApiKeyStore(deps), API_KEY_STORE_OPERATIONS)

@@ -4,6 +4,7 @@ import { AUDIT_STORE_OPERATIONS } from "../../domain/event/audit-ports.ts"
 import { retireAudit } from "../../domain/event/audit-retention.ts"
 import { JOB_STORE_OPERATIONS } from "../../domain/event/job-ports.ts"
 import { JobQueue } from "../../domain/event/job-queue.ts"
+import { AUDIT_TOPIC, auditHandler } from "../../domain/outbox/audit-relay.ts"
 import { createAuditService } from "../../services/audit-service.ts"
 import { createJobService } from "../../services/job-service.ts"
 import { createLockService } from "../../services/lock-service.ts"
@@ -63,6 +64,11 @@ export async function auditPlane(kit: Kit): Promise<Plane> {
     createPostgresAuditStore(database, { clock: kit.clock, concurrency: capabilities.concurrency }),
     AUDIT_STORE_OPERATIONS,
   )
+  // Changes of the control plane cannot be recorded in their own transaction then.
+  if (kit.handle("events") !== kit.handle("control")) {
+    const handle = auditHandler(audit, () => kit.clock.now())
+    kit.outbox("control").serve({ topic: AUDIT_TOPIC, handle, batch: 50 })
+  }
   return {
     services: [createAuditService({ audit, pages: kit.pages, clock: kit.clock })],
     needs: ["events"],

@@ -1,5 +1,5 @@
 /** The outboxes of all databases, as operators see them. */
-import { invalidField, notFound } from "../kernel/errors.ts"
+import { DomainError, invalidField, notFound } from "../kernel/errors.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import type { OutboxTopicStatus, ParkedEntry } from "./model.ts"
@@ -23,6 +23,15 @@ export interface OutboxChoice extends ReplaySelection {
   readonly store?: string | undefined
 }
 
+/** What is owed and what is stuck. */
+export interface OutboxView {
+  readonly topics: readonly OfOutbox<OutboxTopicStatus>[]
+  /** Store after store, oldest first. */
+  readonly parked: Page<OfOutbox<ParkedEntry>>
+  /** Stores that did not answer. */
+  readonly unreachable: readonly string[]
+}
+
 /** Most entries that one replay makes due again. */
 export const REPLAY_MAX = 10_000
 
@@ -34,41 +43,22 @@ export class OutboxOperators {
     this.#outboxes = outboxes
   }
 
-  /** Topics by store and name. NOT_FOUND for an unknown store, STORE_UNAVAILABLE. */
-  async status(
-    scope: CallScope,
-    { store, topic }: OutboxChoice,
-  ): Promise<readonly OfOutbox<OutboxTopicStatus>[]> {
-    const lists = await Promise.all(
-      this.#chosen(store).map(async (one) =>
-        (await one.store.status(scope)).map((status) => ({ ...status, store: one.name })),
-      ),
-    )
-    return lists.flat().filter((status) => topic === undefined || status.topic === topic)
-  }
-
-  /** Parked entries, store after store, oldest first. NOT_FOUND for an unknown store, STORE_UNAVAILABLE. */
-  async listParked(
-    scope: CallScope,
-    { store, topic }: OutboxChoice,
-    { size, cursor }: PageRequest,
-  ): Promise<Page<OfOutbox<ParkedEntry>>> {
-    const [name, ...inner] = cursor ?? []
+  /** Topics by store and name, and a page of parked entries. NOT_FOUND for an unknown store, STORE_UNAVAILABLE when none answers. */
+  async list(scope: CallScope, { store, topic }: OutboxChoice, page: PageRequest): Promise<OutboxView> {
     const chosen = this.#chosen(store)
-    let at = name === undefined ? 0 : chosen.findIndex((one) => one.name === name)
-    if (at < 0) throw notFound("store", name ?? "")
-    const items: OfOutbox<ParkedEntry>[] = []
-    let within = inner.length === 0 ? undefined : inner
-    for (; at < chosen.length; at++) {
-      const one = chosen[at]
-      if (one === undefined) break
-      if (items.length >= size) return { items, next: [one.name] }
-      const page = await one.store.listParked(scope, topic, { size: size - items.length, cursor: within })
-      items.push(...page.items.map((entry) => ({ ...entry, store: one.name })))
-      if (page.next !== undefined) return { items, next: [one.name, ...page.next] }
-      within = undefined
+    const answers = await Promise.allSettled(chosen.map((one) => one.store.status(scope)))
+    const reached = chosen.filter((_, at) => answers[at]?.status === "fulfilled")
+    const failed = answers.find((answer) => answer.status === "rejected")
+    if (failed !== undefined && reached.length === 0) throw failed.reason
+    const topics = answers.flatMap((answer, at) => {
+      const found = answer.status === "fulfilled" ? answer.value : []
+      return found.map((status) => ({ ...status, store: chosen[at]?.name ?? "" }))
+    })
+    return {
+      topics: topics.filter((status) => topic === undefined || status.topic === topic),
+      parked: await parkedPage(scope, reached, topic, page),
+      unreachable: chosen.filter((one) => !reached.includes(one)).map(({ name }) => name),
     }
-    return { items }
   }
 
   /**
@@ -94,4 +84,27 @@ export class OutboxOperators {
     if (chosen.length === 0) throw notFound("store", store)
     return chosen
   }
+}
+
+/** The cursor is the name of the outbox that the page goes on with, and the cursor within it. */
+async function parkedPage(
+  scope: CallScope,
+  outboxes: readonly OperatedOutbox[],
+  topic: string | undefined,
+  { size, cursor }: PageRequest,
+): Promise<Page<OfOutbox<ParkedEntry>>> {
+  const [name, ...rest] = cursor ?? []
+  const first = name === undefined ? 0 : outboxes.findIndex((one) => one.name === name)
+  if (first < 0)
+    throw new DomainError("STORE_UNAVAILABLE", "the store that the page is of does not answer; retry later")
+  let within: readonly string[] | undefined = rest.length === 0 ? undefined : rest
+  const items: OfOutbox<ParkedEntry>[] = []
+  for (const one of outboxes.slice(first)) {
+    if (items.length >= size) return { items, next: [one.name] }
+    const page = await one.store.listParked(scope, topic, { size: size - items.length, cursor: within })
+    items.push(...page.items.map((entry) => ({ ...entry, store: one.name })))
+    if (page.next !== undefined) return { items, next: [one.name, ...page.next] }
+    within = undefined
+  }
+  return { items }
 }

@@ -160,11 +160,11 @@ export class Relay {
     const [first] = retry
     if (first !== undefined)
       logger.warn(
-        { topic, entries: retry.length, reason: first.fault.reason },
+        { topic, count: retry.length, reason: first.fault.reason },
         "entries of the outbox will be tried again",
       )
     if (settled < entries.length)
-      logger.warn({ topic, entries: entries.length - settled }, "leases of the outbox ended too early")
+      logger.warn({ topic, count: entries.length - settled }, "leases of the outbox ended too early")
   }
 
   /** Runs `work` in a scope that ends after `ms` and with the relay. */

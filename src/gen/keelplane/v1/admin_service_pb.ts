@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file keelplane/v1/admin_service.proto.
  */
 export const file_keelplane_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBrZWVscGxhbmUvdjEvYWRtaW5fc2VydmljZS5wcm90bxIMa2VlbHBsYW5lLnYxIhIKEEdldFN0YXR1c1JlcXVlc3QixAIKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGdXB0aW1lGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGRyYWluaW5nGAQgASgIEisKB2VuZ2luZXMYBSADKAsyGi5rZWVscGxhbmUudjEuRW5naW5lU3RhdHVzEi0KCGJyZWFrZXJzGAYgAygLMhsua2VlbHBsYW5lLnYxLkJyZWFrZXJTdGF0dXMSLQoIc2VydmljZXMYByADKAsyGy5rZWVscGxhbmUudjEuU2VydmljZVN0YXR1cxImCgRlZGdlGAggASgLMhgua2VlbHBsYW5lLnYxLkVkZ2VTdGF0dXMivgIKDEVuZ2luZVN0YXR1cxIMCgRuYW1lGAEgASgJEg4KBmVuZ2luZRgCIAEoCRIPCgdzZXJ2aW5nGAMgASgIEioKB2xhdGVuY3kYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SQgoMY2FwYWJpbGl0aWVzGAUgAygLMiwua2VlbHBsYW5lLnYxLkVuZ2luZVN0YXR1cy5DYXBhYmlsaXRpZXNFbnRyeRIyCgptaWdyYXRpb25zGAYgASgLMh4ua2VlbHBsYW5lLnYxLk1pZ3JhdGlvblN1bW1hcnkSJgoEcG9vbBgHIAEoCzIYLmtlZWxwbGFuZS52MS5Qb29sU3RhdHVzGjMKEUNhcGFiaWxpdGllc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUQoQTWlncmF0aW9uU3VtbWFyeRIVCg1hcHBsaWVkX2NvdW50GAEgASgFEhUKDXBlbmRpbmdfY291bnQYAiABKAUSDwoHdmVyc2lvbhgDIAEoBSJNCgpQb29sU3RhdHVzEhQKDGluX3VzZV9jb3VudBgBIAEoBRISCgppZGxlX2NvdW50GAIgASgFEhUKDXdhaXRpbmdfY291bnQYAyABKAUingIKDUJyZWFrZXJTdGF0dXMSDQoFc3RvcmUYASABKAkSFwoPb3BlcmF0aW9uX2NsYXNzGAIgASgJEikKBXN0YXRlGAMgASgOMhoua2VlbHBsYW5lLnYxLkJyZWFrZXJTdGF0ZRIVCg1zdWNjZXNzX2NvdW50GAQgASgDEhUKDWZhaWx1cmVfY291bnQYBSABKAMSFwoPcmVqZWN0aW9uX2NvdW50GAYgASgDEi0KCW9wZW5fdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPbmV4dF9wcm9iZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd0cmlwcGVkGAkgASgIIi4KDVNlcnZpY2VTdGF0dXMSDAoEbmFtZRgBIAEoCRIPCgdzZXJ2aW5nGAIgASgIIlUKCkVkZ2VTdGF0dXMSFwoPaW5fZmxpZ2h0X2NvdW50GAEgASgFEhQKDHN0cmVhbV9jb3VudBgCIAEoBRIYChBjb25uZWN0aW9uX2NvdW50GAMgASgFIhkKF0dldENvbmZpZ3VyYXRpb25SZXF1ZXN0IlAKGEdldENvbmZpZ3VyYXRpb25SZXNwb25zZRI0CghzZXR0aW5ncxgBIAMoCzIiLmtlZWxwbGFuZS52MS5Db25maWd1cmF0aW9uU2V0dGluZyJCChRDb25maWd1cmF0aW9uU2V0dGluZxILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAkSDgoGc291cmNlGAMgASgJIlEKFUxpc3RNaWdyYXRpb25zUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMogEAiXgoWTGlzdE1pZ3JhdGlvbnNSZXNwb25zZRIrCgptaWdyYXRpb25zGAEgAygLMhcua2VlbHBsYW5lLnYxLk1pZ3JhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCU1pZ3JhdGlvbhINCgVzdG9yZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgFEgwKBG5hbWUYAyABKAkSEAoIY2hlY2tzdW0YBCABKAkSLgoKYXBwbHlfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoIZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iTwoTTGlzdEJyZWFrZXJzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMogEAiXgoUTGlzdEJyZWFrZXJzUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiuwEKElRyaXBCcmVha2VyUmVxdWVzdBIZCgVzdG9yZRgBIAEoCUIKukgHcgUQASiAARItCg9vcGVyYXRpb25fY2xhc3MYAiABKAlCFLpIEXIPUgBSBHJlYWRSBXdyaXRlEj0KCGR1cmF0aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBAiA9SQyAggBEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDKIABIkQKE1RyaXBCcmVha2VyUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cyJ9ChNSZXNldEJyZWFrZXJSZXF1ZXN0EhkKBXN0b3JlGAEgASgJQgq6SAdyBRABKIABEi0KD29wZXJhdGlvbl9jbGFzcxgCIAEoCUIUukgRcg9SAFIEcmVhZFIFd3JpdGUSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMogAEiRQoUUmVzZXRCcmVha2VyUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cyIsCgxEcmFpblJlcXVlc3QSHAoKcmVxdWVzdF9pZBgBIAEoCUIIukgFcgMogAEiDwoNRHJhaW5SZXNwb25zZSp8CgxCcmVha2VyU3RhdGUSHQoZQlJFQUtFUl9TVEFURV9VTlNQRUNJRklFRBAAEhgKFEJSRUFLRVJfU1RBVEVfQ0xPU0VEEAESFgoSQlJFQUtFUl9TVEFURV9PUEVOEAISGwoXQlJFQUtFUl9TVEFURV9IQUxGX09QRU4QAzKEBgoMQWRtaW5TZXJ2aWNlEmMKCUdldFN0YXR1cxIeLmtlZWxwbGFuZS52MS5HZXRTdGF0dXNSZXF1ZXN0Gh8ua2VlbHBsYW5lLnYxLkdldFN0YXR1c1Jlc3BvbnNlIhWQAgGquxgOCgphZG1pbi5yZWFkEAESeAoQR2V0Q29uZmlndXJhdGlvbhIlLmtlZWxwbGFuZS52MS5HZXRDb25maWd1cmF0aW9uUmVxdWVzdBomLmtlZWxwbGFuZS52MS5HZXRDb25maWd1cmF0aW9uUmVzcG9uc2UiFZACAaq7GA4KCmFkbWluLnJlYWQQARJyCg5MaXN0TWlncmF0aW9ucxIjLmtlZWxwbGFuZS52MS5MaXN0TWlncmF0aW9uc1JlcXVlc3QaJC5rZWVscGxhbmUudjEuTGlzdE1pZ3JhdGlvbnNSZXNwb25zZSIVkAIBqrsYDgoKYWRtaW4ucmVhZBABEmwKDExpc3RCcmVha2VycxIhLmtlZWxwbGFuZS52MS5MaXN0QnJlYWtlcnNSZXF1ZXN0GiIua2VlbHBsYW5lLnYxLkxpc3RCcmVha2Vyc1Jlc3BvbnNlIhWQAgGquxgOCgphZG1pbi5yZWFkEAESagoLVHJpcEJyZWFrZXISIC5rZWVscGxhbmUudjEuVHJpcEJyZWFrZXJSZXF1ZXN0GiEua2VlbHBsYW5lLnYxLlRyaXBCcmVha2VyUmVzcG9uc2UiFpACAqq7GA8KC2FkbWluLmFkbWluEAESbQoMUmVzZXRCcmVha2VyEiEua2VlbHBsYW5lLnYxLlJlc2V0QnJlYWtlclJlcXVlc3QaIi5rZWVscGxhbmUudjEuUmVzZXRCcmVha2VyUmVzcG9uc2UiFpACAqq7GA8KC2FkbWluLmFkbWluEAESWAoFRHJhaW4SGi5rZWVscGxhbmUudjEuRHJhaW5SZXF1ZXN0Ghsua2VlbHBsYW5lLnYxLkRyYWluUmVzcG9uc2UiFpACAqq7GA8KC2FkbWluLmFkbWluEAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_keelplane_v1_options]);
+  fileDesc("CiBrZWVscGxhbmUvdjEvYWRtaW5fc2VydmljZS5wcm90bxIMa2VlbHBsYW5lLnYxIhIKEEdldFN0YXR1c1JlcXVlc3QixAIKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGdXB0aW1lGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGRyYWluaW5nGAQgASgIEisKB2VuZ2luZXMYBSADKAsyGi5rZWVscGxhbmUudjEuRW5naW5lU3RhdHVzEi0KCGJyZWFrZXJzGAYgAygLMhsua2VlbHBsYW5lLnYxLkJyZWFrZXJTdGF0dXMSLQoIc2VydmljZXMYByADKAsyGy5rZWVscGxhbmUudjEuU2VydmljZVN0YXR1cxImCgRlZGdlGAggASgLMhgua2VlbHBsYW5lLnYxLkVkZ2VTdGF0dXMivgIKDEVuZ2luZVN0YXR1cxIMCgRuYW1lGAEgASgJEg4KBmVuZ2luZRgCIAEoCRIPCgdzZXJ2aW5nGAMgASgIEioKB2xhdGVuY3kYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SQgoMY2FwYWJpbGl0aWVzGAUgAygLMiwua2VlbHBsYW5lLnYxLkVuZ2luZVN0YXR1cy5DYXBhYmlsaXRpZXNFbnRyeRIyCgptaWdyYXRpb25zGAYgASgLMh4ua2VlbHBsYW5lLnYxLk1pZ3JhdGlvblN1bW1hcnkSJgoEcG9vbBgHIAEoCzIYLmtlZWxwbGFuZS52MS5Qb29sU3RhdHVzGjMKEUNhcGFiaWxpdGllc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUQoQTWlncmF0aW9uU3VtbWFyeRIVCg1hcHBsaWVkX2NvdW50GAEgASgFEhUKDXBlbmRpbmdfY291bnQYAiABKAUSDwoHdmVyc2lvbhgDIAEoBSJNCgpQb29sU3RhdHVzEhQKDGluX3VzZV9jb3VudBgBIAEoBRISCgppZGxlX2NvdW50GAIgASgFEhUKDXdhaXRpbmdfY291bnQYAyABKAUingIKDUJyZWFrZXJTdGF0dXMSDQoFc3RvcmUYASABKAkSFwoPb3BlcmF0aW9uX2NsYXNzGAIgASgJEikKBXN0YXRlGAMgASgOMhoua2VlbHBsYW5lLnYxLkJyZWFrZXJTdGF0ZRIVCg1zdWNjZXNzX2NvdW50GAQgASgDEhUKDWZhaWx1cmVfY291bnQYBSABKAMSFwoPcmVqZWN0aW9uX2NvdW50GAYgASgDEi0KCW9wZW5fdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPbmV4dF9wcm9iZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd0cmlwcGVkGAkgASgIIi4KDVNlcnZpY2VTdGF0dXMSDAoEbmFtZRgBIAEoCRIPCgdzZXJ2aW5nGAIgASgIIlUKCkVkZ2VTdGF0dXMSFwoPaW5fZmxpZ2h0X2NvdW50GAEgASgFEhQKDHN0cmVhbV9jb3VudBgCIAEoBRIYChBjb25uZWN0aW9uX2NvdW50GAMgASgFIhkKF0dldENvbmZpZ3VyYXRpb25SZXF1ZXN0IlAKGEdldENvbmZpZ3VyYXRpb25SZXNwb25zZRI0CghzZXR0aW5ncxgBIAMoCzIiLmtlZWxwbGFuZS52MS5Db25maWd1cmF0aW9uU2V0dGluZyJCChRDb25maWd1cmF0aW9uU2V0dGluZxILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAkSDgoGc291cmNlGAMgASgJIlEKFUxpc3RNaWdyYXRpb25zUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMogEAiXgoWTGlzdE1pZ3JhdGlvbnNSZXNwb25zZRIrCgptaWdyYXRpb25zGAEgAygLMhcua2VlbHBsYW5lLnYxLk1pZ3JhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCU1pZ3JhdGlvbhINCgVzdG9yZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgFEgwKBG5hbWUYAyABKAkSEAoIY2hlY2tzdW0YBCABKAkSLgoKYXBwbHlfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoIZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iTwoTTGlzdEJyZWFrZXJzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMogEAiXgoUTGlzdEJyZWFrZXJzUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiuwEKElRyaXBCcmVha2VyUmVxdWVzdBIZCgVzdG9yZRgBIAEoCUIKukgHcgUQASiAARItCg9vcGVyYXRpb25fY2xhc3MYAiABKAlCFLpIEXIPUgBSBHJlYWRSBXdyaXRlEj0KCGR1cmF0aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBAiA9SQyAggBEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDKIABIkQKE1RyaXBCcmVha2VyUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cyJ9ChNSZXNldEJyZWFrZXJSZXF1ZXN0EhkKBXN0b3JlGAEgASgJQgq6SAdyBRABKIABEi0KD29wZXJhdGlvbl9jbGFzcxgCIAEoCUIUukgRcg9SAFIEcmVhZFIFd3JpdGUSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMogAEiRQoUUmVzZXRCcmVha2VyUmVzcG9uc2USLQoIYnJlYWtlcnMYASADKAsyGy5rZWVscGxhbmUudjEuQnJlYWtlclN0YXR1cyJ/ChFMaXN0T3V0Ym94UmVxdWVzdBIXCgVzdG9yZRgBIAEoCUIIukgFcgMogAESFwoFdG9waWMYAiABKAlCCLpIBXIDKIABEhoKCXBhZ2Vfc2l6ZRgDIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAQgASgJQgi6SAVyAyiAQCKtAQoSTGlzdE91dGJveFJlc3BvbnNlEikKBnRvcGljcxgBIAMoCzIZLmtlZWxwbGFuZS52MS5PdXRib3hUb3BpYxI3Cg5wYXJrZWRfZW50cmllcxgCIAMoCzIfLmtlZWxwbGFuZS52MS5QYXJrZWRPdXRib3hFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAyABKAkSGgoSdW5yZWFjaGFibGVfc3RvcmVzGAQgAygJIo8BCgtPdXRib3hUb3BpYxINCgVzdG9yZRgBIAEoCRINCgV0b3BpYxgCIAEoCRIVCg1wZW5kaW5nX2NvdW50GAMgASgDEhQKDHBhcmtlZF9jb3VudBgEIAEoAxI1ChJvbGRlc3RfcGVuZGluZ19hZ2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ioQIKEVBhcmtlZE91dGJveEVudHJ5Eg0KBXN0b3JlGAEgASgJEhAKCGVudHJ5X2lkGAIgASgJEg0KBXRvcGljGAMgASgJEhEKCXRlbmFudF9pZBgEIAEoCRILCgNrZXkYBSABKAkSDQoFb3BfaWQYBiABKAkSFQoNcGF5bG9hZF9ieXRlcxgHIAEoAxIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJcGFya190aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1mYWlsdXJlX2NvdW50GAogASgFEg4KBnJlYXNvbhgLIAEoCRIPCgdtZXNzYWdlGAwgASgJIpYBChNSZXBsYXlPdXRib3hSZXF1ZXN0EhcKBXN0b3JlGAEgASgJQgi6SAVyAyiAARIXCgV0b3BpYxgCIAEoCUIIukgFcgMogAESLwoJZW50cnlfaWRzGAMgAygJQhy6SBmSARYQ6AciEXIPMg1eWzAtOV17MSwxOH0kEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDKIABIi4KFFJlcGxheU91dGJveFJlc3BvbnNlEhYKDnJlcGxheWVkX2NvdW50GAEgASgDIiwKDERyYWluUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyAyiAASIPCg1EcmFpblJlc3BvbnNlKnwKDEJyZWFrZXJTdGF0ZRIdChlCUkVBS0VSX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQlJFQUtFUl9TVEFURV9DTE9TRUQQARIWChJCUkVBS0VSX1NUQVRFX09QRU4QAhIbChdCUkVBS0VSX1NUQVRFX0hBTEZfT1BFThADMtsHCgxBZG1pblNlcnZpY2USYwoJR2V0U3RhdHVzEh4ua2VlbHBsYW5lLnYxLkdldFN0YXR1c1JlcXVlc3QaHy5rZWVscGxhbmUudjEuR2V0U3RhdHVzUmVzcG9uc2UiFZACAaq7GA4KCmFkbWluLnJlYWQQARJ4ChBHZXRDb25maWd1cmF0aW9uEiUua2VlbHBsYW5lLnYxLkdldENvbmZpZ3VyYXRpb25SZXF1ZXN0GiYua2VlbHBsYW5lLnYxLkdldENvbmZpZ3VyYXRpb25SZXNwb25zZSIVkAIBqrsYDgoKYWRtaW4ucmVhZBABEnIKDkxpc3RNaWdyYXRpb25zEiMua2VlbHBsYW5lLnYxLkxpc3RNaWdyYXRpb25zUmVxdWVzdBokLmtlZWxwbGFuZS52MS5MaXN0TWlncmF0aW9uc1Jlc3BvbnNlIhWQAgGquxgOCgphZG1pbi5yZWFkEAESbAoMTGlzdEJyZWFrZXJzEiEua2VlbHBsYW5lLnYxLkxpc3RCcmVha2Vyc1JlcXVlc3QaIi5rZWVscGxhbmUudjEuTGlzdEJyZWFrZXJzUmVzcG9uc2UiFZACAaq7GA4KCmFkbWluLnJlYWQQARJqCgtUcmlwQnJlYWtlchIgLmtlZWxwbGFuZS52MS5UcmlwQnJlYWtlclJlcXVlc3QaIS5rZWVscGxhbmUudjEuVHJpcEJyZWFrZXJSZXNwb25zZSIWkAICqrsYDwoLYWRtaW4uYWRtaW4QARJtCgxSZXNldEJyZWFrZXISIS5rZWVscGxhbmUudjEuUmVzZXRCcmVha2VyUmVxdWVzdBoiLmtlZWxwbGFuZS52MS5SZXNldEJyZWFrZXJSZXNwb25zZSIWkAICqrsYDwoLYWRtaW4uYWRtaW4QARJmCgpMaXN0T3V0Ym94Eh8ua2VlbHBsYW5lLnYxLkxpc3RPdXRib3hSZXF1ZXN0GiAua2VlbHBsYW5lLnYxLkxpc3RPdXRib3hSZXNwb25zZSIVkAIBqrsYDgoKYWRtaW4ucmVhZBABEm0KDFJlcGxheU91dGJveBIhLmtlZWxwbGFuZS52MS5SZXBsYXlPdXRib3hSZXF1ZXN0GiIua2VlbHBsYW5lLnYxLlJlcGxheU91dGJveFJlc3BvbnNlIhaQAgKquxgPCgthZG1pbi5hZG1pbhABElgKBURyYWluEhoua2VlbHBsYW5lLnYxLkRyYWluUmVxdWVzdBobLmtlZWxwbGFuZS52MS5EcmFpblJlc3BvbnNlIhaQAgKquxgPCgthZG1pbi5hZG1pbhABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_keelplane_v1_options]);
 
 /**
  * Asks for the state of the daemon.
@@ -733,6 +733,300 @@ export const ResetBreakerResponseSchema: GenMessage<ResetBreakerResponse> = /*@_
   messageDesc(file_keelplane_v1_admin_service, 19);
 
 /**
+ * Asks for the state of the outbox.
+ *
+ * @generated from message keelplane.v1.ListOutboxRequest
+ */
+export type ListOutboxRequest = Message<"keelplane.v1.ListOutboxRequest"> & {
+  /**
+   * The database, as in OutboxTopic.store; empty for all. NOT_FOUND for one without an outbox.
+   *
+   * @generated from field: string store = 1;
+   */
+  store: string;
+
+  /**
+   * Only this topic; empty for all.
+   *
+   * @generated from field: string topic = 2;
+   */
+  topic: string;
+
+  /**
+   * Most parked entries in one page: 0 for 100, more than 1000 is 1000.
+   *
+   * @generated from field: int32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message keelplane.v1.ListOutboxRequest.
+ * Use `create(ListOutboxRequestSchema)` to create a new message.
+ */
+export const ListOutboxRequestSchema: GenMessage<ListOutboxRequest> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 20);
+
+/**
+ * The topics, and a page of parked entries.
+ *
+ * @generated from message keelplane.v1.ListOutboxResponse
+ */
+export type ListOutboxResponse = Message<"keelplane.v1.ListOutboxResponse"> & {
+  /**
+   * Every topic asked for, by store and name; the same on each page.
+   *
+   * @generated from field: repeated keelplane.v1.OutboxTopic topics = 1;
+   */
+  topics: OutboxTopic[];
+
+  /**
+   * Parked entries, by store, oldest first.
+   *
+   * @generated from field: repeated keelplane.v1.ParkedOutboxEntry parked_entries = 2;
+   */
+  parkedEntries: ParkedOutboxEntry[];
+
+  /**
+   * For the next page; empty when there is none.
+   *
+   * @generated from field: string next_page_token = 3;
+   */
+  nextPageToken: string;
+
+  /**
+   * Stores that do not answer: what they keep is missing here. STORE_UNAVAILABLE when none of those asked for answers.
+   *
+   * @generated from field: repeated string unreachable_stores = 4;
+   */
+  unreachableStores: string[];
+};
+
+/**
+ * Describes the message keelplane.v1.ListOutboxResponse.
+ * Use `create(ListOutboxResponseSchema)` to create a new message.
+ */
+export const ListOutboxResponseSchema: GenMessage<ListOutboxResponse> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 21);
+
+/**
+ * How far a topic of the outbox is behind.
+ *
+ * @generated from message keelplane.v1.OutboxTopic
+ */
+export type OutboxTopic = Message<"keelplane.v1.OutboxTopic"> & {
+  /**
+   * The database that keeps it: the names of its stores joined by `+`, as in EngineStatus.name.
+   *
+   * @generated from field: string store = 1;
+   */
+  store: string;
+
+  /**
+   * What is to be done, e.g. `audit`.
+   *
+   * @generated from field: string topic = 2;
+   */
+  topic: string;
+
+  /**
+   * Number of entries that will be tried.
+   *
+   * @generated from field: int64 pending_count = 3;
+   */
+  pendingCount: bigint;
+
+  /**
+   * Number of entries that are parked.
+   *
+   * @generated from field: int64 parked_count = 4;
+   */
+  parkedCount: bigint;
+
+  /**
+   * Age of the oldest entry that will be tried, which is how far the target may be behind; absent when there is none.
+   *
+   * @generated from field: google.protobuf.Duration oldest_pending_age = 5;
+   */
+  oldestPendingAge?: Duration | undefined;
+};
+
+/**
+ * Describes the message keelplane.v1.OutboxTopic.
+ * Use `create(OutboxTopicSchema)` to create a new message.
+ */
+export const OutboxTopicSchema: GenMessage<OutboxTopic> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 22);
+
+/**
+ * An entry of the outbox that is not tried any more.
+ *
+ * @generated from message keelplane.v1.ParkedOutboxEntry
+ */
+export type ParkedOutboxEntry = Message<"keelplane.v1.ParkedOutboxEntry"> & {
+  /**
+   * As in OutboxTopic.store.
+   *
+   * @generated from field: string store = 1;
+   */
+  store: string;
+
+  /**
+   * Decimal number, unique within the store.
+   *
+   * @generated from field: string entry_id = 2;
+   */
+  entryId: string;
+
+  /**
+   * As in OutboxTopic.topic.
+   *
+   * @generated from field: string topic = 3;
+   */
+  topic: string;
+
+  /**
+   * Whose data it is about; `*` for the platform's own.
+   *
+   * @generated from field: string tenant_id = 4;
+   */
+  tenantId: string;
+
+  /**
+   * What it is about, within topic and tenant; entries of one key are applied in order. Empty where all are.
+   *
+   * @generated from field: string key = 5;
+   */
+  key: string;
+
+  /**
+   * Names the effect; the target gets the same one with every try.
+   *
+   * @generated from field: string op_id = 6;
+   */
+  opId: string;
+
+  /**
+   * Size of its payload in bytes.
+   *
+   * @generated from field: int64 payload_bytes = 7;
+   */
+  payloadBytes: bigint;
+
+  /**
+   * When it was added.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 8;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When it was parked.
+   *
+   * @generated from field: google.protobuf.Timestamp park_time = 9;
+   */
+  parkTime?: Timestamp | undefined;
+
+  /**
+   * How often it was tried in vain.
+   *
+   * @generated from field: int32 failure_count = 10;
+   */
+  failureCount: number;
+
+  /**
+   * Why it failed the last time: the name of an ErrorReason without its prefix, e.g. `INVALID_FIELD`.
+   *
+   * @generated from field: string reason = 11;
+   */
+  reason: string;
+
+  /**
+   * The same in one sentence.
+   *
+   * @generated from field: string message = 12;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message keelplane.v1.ParkedOutboxEntry.
+ * Use `create(ParkedOutboxEntrySchema)` to create a new message.
+ */
+export const ParkedOutboxEntrySchema: GenMessage<ParkedOutboxEntry> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 23);
+
+/**
+ * Asks for parked entries to be tried again. Everything that is set must hold of them.
+ *
+ * @generated from message keelplane.v1.ReplayOutboxRequest
+ */
+export type ReplayOutboxRequest = Message<"keelplane.v1.ReplayOutboxRequest"> & {
+  /**
+   * The database, as in OutboxTopic.store; empty for all. NOT_FOUND for one without an outbox.
+   *
+   * @generated from field: string store = 1;
+   */
+  store: string;
+
+  /**
+   * Only this topic; empty for all.
+   *
+   * @generated from field: string topic = 2;
+   */
+  topic: string;
+
+  /**
+   * Only these entries, as in ParkedOutboxEntry.entry_id; empty for all. Needs `store` where several have an outbox.
+   *
+   * @generated from field: repeated string entry_ids = 3;
+   */
+  entryIds: string[];
+
+  /**
+   * Empty, or 1 to 128 bytes chosen by the caller.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message keelplane.v1.ReplayOutboxRequest.
+ * Use `create(ReplayOutboxRequestSchema)` to create a new message.
+ */
+export const ReplayOutboxRequestSchema: GenMessage<ReplayOutboxRequest> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 24);
+
+/**
+ * Entries are due again.
+ *
+ * @generated from message keelplane.v1.ReplayOutboxResponse
+ */
+export type ReplayOutboxResponse = Message<"keelplane.v1.ReplayOutboxResponse"> & {
+  /**
+   * How many.
+   *
+   * @generated from field: int64 replayed_count = 1;
+   */
+  replayedCount: bigint;
+};
+
+/**
+ * Describes the message keelplane.v1.ReplayOutboxResponse.
+ * Use `create(ReplayOutboxResponseSchema)` to create a new message.
+ */
+export const ReplayOutboxResponseSchema: GenMessage<ReplayOutboxResponse> = /*@__PURE__*/
+  messageDesc(file_keelplane_v1_admin_service, 25);
+
+/**
  * Asks the daemon to stop.
  *
  * @generated from message keelplane.v1.DrainRequest
@@ -751,7 +1045,7 @@ export type DrainRequest = Message<"keelplane.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_keelplane_v1_admin_service, 20);
+  messageDesc(file_keelplane_v1_admin_service, 26);
 
 /**
  * The drain has begun.
@@ -766,7 +1060,7 @@ export type DrainResponse = Message<"keelplane.v1.DrainResponse"> & {
  * Use `create(DrainResponseSchema)` to create a new message.
  */
 export const DrainResponseSchema: GenMessage<DrainResponse> = /*@__PURE__*/
-  messageDesc(file_keelplane_v1_admin_service, 21);
+  messageDesc(file_keelplane_v1_admin_service, 27);
 
 /**
  * State of a circuit breaker.
@@ -818,7 +1112,8 @@ export const BreakerStateSchema: GenEnum<BreakerState> = /*@__PURE__*/
 
 /**
  * AdminService shows how the daemon is and lets it stop. Only platform credentials may call it; on loopback without
- * authentication every local caller is one. Nothing it answers belongs to a tenant or contains a secret.
+ * authentication every local caller is one. Nothing it answers contains a tenant's data or a secret; names of
+ * tenants and of what they keep occur in parked entries of the outbox.
  *
  * @generated from service keelplane.v1.AdminService
  */
@@ -885,6 +1180,28 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ResetBreakerRequestSchema;
     output: typeof ResetBreakerResponseSchema;
+  },
+  /**
+   * ListOutbox answers how far each topic of the outbox is behind, and the entries that are parked: effects on other stores that
+   * failed so often that nobody tries them any more. Topics without entries are not listed. Payloads are not shown.
+   *
+   * @generated from rpc keelplane.v1.AdminService.ListOutbox
+   */
+  listOutbox: {
+    methodKind: "unary";
+    input: typeof ListOutboxRequestSchema;
+    output: typeof ListOutboxResponseSchema;
+  },
+  /**
+   * ReplayOutbox has parked entries tried again, oldest first and at most 10000 of each store, as if they had never failed. They
+   * come before all entries of their key that are not done yet. Which are not parked any more are left alone.
+   *
+   * @generated from rpc keelplane.v1.AdminService.ReplayOutbox
+   */
+  replayOutbox: {
+    methodKind: "unary";
+    input: typeof ReplayOutboxRequestSchema;
+    output: typeof ReplayOutboxResponseSchema;
   },
   /**
    * Drain begins what SIGTERM does and answers at once: health turns NOT_SERVING, calls in flight end, streams are told to

@@ -1,0 +1,77 @@
+/** The outbox of each SQL database, and the relays that this daemon runs over them. */
+import type { Logger } from "../domain/kernel/logger.ts"
+import { OutboxOperators } from "../domain/outbox/operators.ts"
+import { OUTBOX_STORE_OPERATIONS, type OutboxStore } from "../domain/outbox/ports.ts"
+import { Relay, type RelayTopic } from "../domain/outbox/relay.ts"
+import { createOutboxSignals, type OutboxSignals } from "../domain/outbox/signals.ts"
+import { createPostgresOutboxStore } from "../stores/postgres/outbox-store.ts"
+import type { OpenEngine, StoreName } from "./engines/engine.ts"
+import type { Guards } from "./guards.ts"
+
+/** Between two looks where no other daemon can have added anything, in milliseconds: for retries only. */
+const ALONE_POLL_MS = [1_000, 2_000] as const
+
+/** The outbox of one database, for the planes whose stores are in it. */
+export interface Outbox {
+  /** For those who add entries. */
+  readonly signals: OutboxSignals
+  /** Has the entries of a topic delivered by this daemon. Before the start only. */
+  serve(topic: RelayTopic): void
+}
+
+interface OwnOutbox extends Outbox {
+  readonly engine: OpenEngine
+  readonly store: OutboxStore
+  readonly topics: RelayTopic[]
+}
+
+/** Every outbox; relays run only over those that have a topic to serve. */
+export class Outboxes {
+  readonly operators: OutboxOperators
+  readonly #outboxes: readonly OwnOutbox[]
+  readonly #logger: Logger
+  #relays: readonly Relay[] = []
+
+  constructor(engines: readonly OpenEngine[], guards: Guards, logger: Logger) {
+    this.#logger = logger
+    this.#outboxes = engines.flatMap((engine) => {
+      const [first] = engine.stores
+      if (engine.handle.kind !== "sql" || first === undefined) return []
+      const raw = createPostgresOutboxStore(engine.handle.sql.database)
+      const topics: RelayTopic[] = []
+      return {
+        engine,
+        store: guards.guard(first, "outbox", raw, OUTBOX_STORE_OPERATIONS),
+        signals: createOutboxSignals(),
+        topics,
+        serve: (topic: RelayTopic) => topics.push(topic),
+      }
+    })
+    this.operators = new OutboxOperators(
+      this.#outboxes.map(({ engine, store, signals }) => ({ name: engine.name, store, signals })),
+    )
+  }
+
+  /** The outbox of the database behind a store. Throws where that is none. */
+  of(store: StoreName): Outbox {
+    const found = this.#outboxes.find(({ engine }) => engine.stores.includes(store))
+    if (found === undefined) throw new Error(`the store ${store} is not an SQL database`)
+    return found
+  }
+
+  /** Starts the relays. */
+  start(): void {
+    this.#relays = this.#outboxes
+      .filter(({ topics }) => topics.length > 0)
+      .map(({ engine, store, signals, topics }) => {
+        const pollMs = engine.place === "embedded" ? ALONE_POLL_MS : undefined
+        return new Relay({ store, signals, topics, logger: this.#logger, pollMs })
+      })
+    for (const relay of this.#relays) relay.start()
+  }
+
+  /** Ends them; what they had under way is delivered again by the next daemon. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#relays.map((relay) => relay.stop()))
+  }
+}
