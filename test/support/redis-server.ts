@@ -127,7 +127,6 @@ export async function launchRedis(
   const child = spawn(program, [...own, ...args], { stdio: "ignore" })
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
   const stop = async () => {
-    child.kill("SIGCONT")
     child.kill("SIGKILL")
     await ended
     rmSync(folder, { recursive: true, force: true })

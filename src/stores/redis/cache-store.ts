@@ -15,15 +15,16 @@ import type { JsonValue } from "../../domain/kernel/json.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { asList, asText } from "./answers.ts"
-import { type Connection, type Script, scriptOf } from "./connection.ts"
+import type { Connection, Script } from "./connection.ts"
 import { requestIdReused } from "./decode-result.ts"
 import { finite } from "./encode-operation.ts"
 import { isCompileError } from "./errors.ts"
 import { type Keys, recordKey } from "./keys.ts"
 import { INVALIDATE_TAGS_SCRIPT, OPERATIONS_SCRIPT, registeredScript } from "./lua/index.ts"
 import { READ_VALUES_SCRIPT } from "./lua/read-values.ts"
+import { SET_VALUE_SCRIPT } from "./lua/set-value.ts"
 import { allChanges, scatter } from "./scatter.ts"
-import { hex, infoOf, RECORD_KEPT_MS, SpaceCalls } from "./space-calls.ts"
+import { ANSWER_BYTES, hex, infoOf, RECORD_KEPT_MS, SpaceCalls } from "./space-calls.ts"
 import { Spaces } from "./spaces.ts"
 import { Sweeper } from "./sweeper.ts"
 import { encodeValue } from "./values.ts"
@@ -32,7 +33,6 @@ const MAX_KEY_BYTES = 16 * 1_048_576
 const PURGE_PART = 500
 /** As the scripts count. */
 const ENTRY_BYTES = 200
-const ANSWER_BYTES = 4_000_000
 
 /** What the store is made of. */
 export interface RedisCacheOptions {
@@ -61,8 +61,12 @@ export class RedisCacheStore implements CacheStore {
   readonly #scripts: ReadonlyMap<string, Script>
 
   constructor({ connection, keys, scripts, wrapScript }: RedisCacheOptions) {
-    const script = (text: string) => scriptOf(wrapScript(text))
-    const store = { operations: script(OPERATIONS_SCRIPT), readValues: script(READ_VALUES_SCRIPT) }
+    const script = (text: string) => connection.script(wrapScript(text))
+    const store = {
+      operations: script(OPERATIONS_SCRIPT),
+      readValues: script(READ_VALUES_SCRIPT),
+      setValue: script(SET_VALUE_SCRIPT),
+    }
     this.#calls = new SpaceCalls(connection, keys, store, MAX_KEY_BYTES)
     this.#spaces = new Spaces(connection, keys)
     this.#sweeper = new Sweeper(this.#calls, this.#spaces)
@@ -106,6 +110,8 @@ export class RedisCacheStore implements CacheStore {
 
   async write<O extends WriteOperation>(scope: CallScope, operation: O): Promise<ResultOf<O>> {
     await this.#note(scope, operation.namespace, operation.key)
+    const plain = operation.kind === "set" ? await this.#calls.setPlain(scope, operation) : undefined
+    if (plain !== undefined) return resultOf(plain as Outcome<O>)
     const [outcome] = await this.#calls.operations(scope, [operation], {
       effect: "write",
       repeatable: operation.kind,

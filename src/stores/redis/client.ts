@@ -22,6 +22,14 @@ export interface ClientSettings {
   readonly passwordFile: string | undefined
 }
 
+/** How the servers that take calls are held. */
+export interface NodeSettings extends ClientSettings {
+  /** How many connections each has. */
+  readonly connections: number
+  /** Lua texts that a server is taught as soon as it is there, so that the first calls need not bring them. */
+  readonly scripts: readonly string[]
+}
+
 /**
  * A client of one server of an address: of the one that `place` names before each connection, of its first, or of the master that
  * sentinels name. Does not connect.

@@ -4,7 +4,7 @@
  */
 import type { Address, Endpoint } from "./address.ts"
 import { type Answer, asBytes, asList } from "./answers.ts"
-import type { ClientSettings } from "./client.ts"
+import type { NodeSettings } from "./client.ts"
 import { storeUnavailable } from "./errors.ts"
 import { Node } from "./node.ts"
 import type { Detour, Nodes } from "./nodes.ts"
@@ -21,7 +21,7 @@ const LOOK_MS = 10
 /** See the file's comment. */
 export class Cluster implements Nodes {
   readonly #address: Address
-  readonly #settings: ClientSettings & { readonly connections: number }
+  readonly #settings: NodeSettings
   /** By `host:port`. */
   readonly #nodes = new Map<string, Node>()
   readonly #slots: (string | undefined)[] = new Array<string | undefined>(SLOTS).fill(undefined)
@@ -33,7 +33,7 @@ export class Cluster implements Nodes {
   #rotation = 0
   #closed = false
 
-  constructor(address: Address, settings: ClientSettings & { readonly connections: number }) {
+  constructor(address: Address, settings: NodeSettings) {
     this.#address = address
     this.#settings = settings
     this.#known = address.endpoints

@@ -42,11 +42,6 @@ const MAX_DETOURS = 5
 const MOVING_MS = 2_000
 const MOVING_LOOK_MS = 20
 
-/** Names a script. */
-export function scriptOf(text: string): Script {
-  return { text, sha: createHash("sha1").update(text).digest("hex") }
-}
-
 /** See the file's comment. */
 export class Connection {
   readonly clock: Clock
@@ -55,12 +50,13 @@ export class Connection {
   /** The time that scripts get: empty for the server's own. */
   readonly #manual: boolean
   readonly #timeoutMs: number
+  readonly #scripts: string[] = []
   #waiting = 0
 
   constructor(options: ConnectionOptions) {
     const { url, passwordFile, timeoutMs = TIMEOUT_MS, connections = CONNECTIONS } = options
     this.address = parseAddress(url)
-    const settings = { timeoutMs, passwordFile, connections }
+    const settings = { timeoutMs, passwordFile, connections, scripts: this.#scripts }
     this.nodes =
       this.address.kind === "cluster"
         ? new Cluster(this.address, settings)
@@ -80,6 +76,12 @@ export class Connection {
     return this.#waiting
   }
 
+  /** Names a script, which servers are taught when they come up. */
+  script(text: string): Script {
+    this.#scripts.push(text)
+    return { text, sha: createHash("sha1").update(text).digest("hex") }
+  }
+
   /** The time as scripts get it: empty for the server's own. */
   scriptTime(): string {
     return this.#manual ? String(this.clock.now()) : ""
@@ -87,9 +89,7 @@ export class Connection {
 
   /** Sends one command. Raises what ./errors makes of a failure; after the deadline the answer, should it come, is dropped. */
   async send(scope: CallScope, effect: Effect, command: string, args: readonly Argument[]): Promise<Answer> {
-    const leftMs = scope.deadlineMs - this.clock.now()
-    if (leftMs <= 0)
-      throw deadlineExceeded("the deadline passed before the cache was asked; nothing was done")
+    const leftMs = this.#left(scope)
     const node = this.nodes.pick(keyOf(command, args))
     this.#waiting++
     try {
@@ -101,6 +101,27 @@ export class Connection {
         return await this.#follow(error as Error, effect, command, args, Math.min(leftMs, this.#timeoutMs))
       }
       throw toDomainError(error, effect)
+    } finally {
+      this.#waiting--
+    }
+  }
+
+  /** Sends a reading command and asks for the server's time just before. Undefined where the keys are elsewhere now. */
+  async timed(
+    scope: CallScope,
+    command: string,
+    args: readonly Argument[],
+  ): Promise<readonly [nowMs: number, answer: Answer] | undefined> {
+    if (this.#manual) return [this.clock.now(), await this.send(scope, "read", command, args)]
+    const leftMs = this.#left(scope)
+    const node = this.nodes.pick(keyOf(command, args))
+    this.#waiting++
+    try {
+      return await this.#before(node.timed(command, args), "read", leftMs)
+    } catch (error) {
+      const word = replyWord(error)
+      if (word !== undefined && DETOURS.has(word)) return undefined
+      throw toDomainError(error, "read")
     } finally {
       this.#waiting--
     }
@@ -126,6 +147,13 @@ export class Connection {
   /** Ends the connections; what is out is answered as lost. */
   close(): void {
     this.nodes.close()
+  }
+
+  /** How long the call still has. Raises DEADLINE_EXCEEDED. */
+  #left(scope: CallScope): number {
+    const leftMs = scope.deadlineMs - this.clock.now()
+    if (leftMs > 0) return leftMs
+    throw deadlineExceeded("the deadline passed before the cache was asked; nothing was done")
   }
 
   /** Goes where the keys are. Each server that says so has refused the command unread, so that it runs once. */
@@ -165,7 +193,7 @@ export class Connection {
   }
 
   /** The answer, or what its absence means once its time is over. */
-  #before(answer: Promise<Answer>, effect: Effect, leftMs: number): Promise<Answer> {
+  #before<T>(answer: Promise<T>, effect: Effect, leftMs: number): Promise<T> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
         () => reject(late(effect, leftMs <= this.#timeoutMs)),

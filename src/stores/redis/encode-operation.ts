@@ -15,7 +15,8 @@ export function finite(value: number): string {
   return Number.isFinite(value) ? String(value) : ""
 }
 
-function moment(expiration: Expiration, namespace: Namespace): readonly Argument[] {
+/** When a key expires, as scripts take it: see ./lua/space. */
+export function moment(expiration: Expiration, namespace: Namespace): readonly Argument[] {
   if (expiration === undefined) return ["d", finite(namespace.defaultTtlMs)]
   if (expiration === "never") return ["n", ""]
   return "atMs" in expiration ? ["a", finite(expiration.atMs)] : ["t", finite(expiration.ttlMs)]

@@ -1,8 +1,8 @@
 /** One server, by one or several connections. Commands of one turn of the event loop leave in one packet. */
 import { Command, type Redis } from "ioredis"
 import type { Address, Endpoint } from "./address.ts"
-import type { Answer, Argument } from "./answers.ts"
-import { type ClientSettings, makeClient, Trouble } from "./client.ts"
+import { type Answer, type Argument, asList, asNumber } from "./answers.ts"
+import { makeClient, type NodeSettings, Trouble } from "./client.ts"
 
 /** How many connections a node has unless something else is said: one keeps a server's thread busy. */
 export const CONNECTIONS = 1
@@ -11,6 +11,8 @@ interface Lane {
   readonly client: Redis
   readonly trouble: Trouble
   corked: boolean
+  /** The server's time as of this turn's packet, in milliseconds, once somebody has asked for it. */
+  time: Promise<number> | undefined
 }
 
 /** See the file's comment. Begins to connect when it is made. */
@@ -18,16 +20,16 @@ export class Node {
   readonly #lanes: readonly Lane[]
   #next = 0
 
-  constructor(
-    address: Address,
-    settings: ClientSettings & { readonly connections: number },
-    endpoint?: Endpoint,
-  ) {
+  constructor(address: Address, settings: NodeSettings, endpoint?: Endpoint) {
     this.#lanes = Array.from({ length: settings.connections }, () => {
       const client = makeClient(address, settings, endpoint === undefined ? undefined : () => endpoint)
+      client.on("ready", () => {
+        // A server that refuses them gets each with its first call, and says there what it minds.
+        for (const text of settings.scripts) client.script("LOAD", text).catch(() => undefined)
+      })
       // The driver goes on trying.
       client.connect().catch(() => undefined)
-      return { client, trouble: new Trouble(client), corked: false }
+      return { client, trouble: new Trouble(client), corked: false, time: undefined }
     })
   }
 
@@ -44,6 +46,13 @@ export class Node {
   /** Sends a command. Raises what {@link refusal} says where no connection is up, and else what the driver raises. */
   send(command: string, args: readonly Argument[]): Promise<Answer> {
     return this.#write(this.#lane(), command, args)
+  }
+
+  /** As {@link send}; also answers the server's time just before, for which all calls of one turn ask once. */
+  timed(command: string, args: readonly Argument[]): Promise<readonly [nowMs: number, answer: Answer]> {
+    const lane = this.#lane()
+    lane.time ??= this.#write(lane, "TIME", []).then(milliseconds)
+    return Promise.all([lane.time, this.#write(lane, command, args)])
   }
 
   /** Sends a command to a server that is about to take over the keys. */
@@ -97,9 +106,16 @@ export class Node {
       stream.cork()
       setImmediate(() => {
         lane.corked = false
+        lane.time = undefined
         stream.uncork()
       })
     }
     return client.sendCommand(command) as Promise<Answer>
   }
+}
+
+/** What TIME answers: seconds and microseconds. */
+function milliseconds(answer: Answer): number {
+  const [seconds, micros] = asList(answer)
+  return asNumber(seconds) * 1_000 + Math.floor(asNumber(micros) / 1_000)
 }

@@ -1,6 +1,6 @@
 /** The servers behind an address, as a connection sees them. */
 import type { Address, Endpoint } from "./address.ts"
-import type { ClientSettings } from "./client.ts"
+import type { NodeSettings } from "./client.ts"
 import { Node } from "./node.ts"
 
 /** Where a command goes that a server refused unread because another one has its keys. */
@@ -34,7 +34,7 @@ export class Single implements Nodes {
   readonly #first: Endpoint
   readonly #node: Node
 
-  constructor(address: Address, settings: ClientSettings & { readonly connections: number }) {
+  constructor(address: Address, settings: NodeSettings) {
     const [first] = address.endpoints
     if (first === undefined) throw new RangeError("an address without servers")
     this.#first = first

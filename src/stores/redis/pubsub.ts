@@ -9,7 +9,7 @@ import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import { Subscriber, type SubscriberLimits } from "../inprocess/subscriber.ts"
 import { asNumber, asText } from "./answers.ts"
-import { type Connection, type Script, scriptOf } from "./connection.ts"
+import type { Connection, Script } from "./connection.ts"
 import { requestIdReused } from "./decode-result.ts"
 import { Echoes } from "./echoes.ts"
 import { deadlineExceeded, storeClosed } from "./errors.ts"
@@ -61,7 +61,7 @@ export class RedisPubSub implements PubSub {
     this.#listener = makeListener(this)
     this.#keys = keys
     this.#limits = limits
-    this.#script = scriptOf(wrapScript(PUBLISH_SCRIPT))
+    this.#script = connection.script(wrapScript(PUBLISH_SCRIPT))
   }
 
   /** Resolves once messages come in, or after so many milliseconds. */

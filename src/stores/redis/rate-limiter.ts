@@ -3,7 +3,7 @@ import type { RateLimiter } from "../../domain/cache/ports.ts"
 import type { RateLimitRule, RateLimitVerdict } from "../../domain/cache/rate-limit.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { asNumber, asText } from "./answers.ts"
-import { type Connection, type Script, scriptOf } from "./connection.ts"
+import type { Connection, Script } from "./connection.ts"
 import { requestIdReused } from "./decode-result.ts"
 import { storeClosed } from "./errors.ts"
 import { type Keys, recordKey } from "./keys.ts"
@@ -22,7 +22,7 @@ export class RedisRateLimiter implements RateLimiter {
   constructor(connection: Connection, keys: Keys, wrapScript: (text: string) => string) {
     this.#connection = connection
     this.#keys = keys
-    this.#script = scriptOf(wrapScript(LIMITS_SCRIPT))
+    this.#script = connection.script(wrapScript(LIMITS_SCRIPT))
   }
 
   async check(

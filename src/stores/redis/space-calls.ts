@@ -1,13 +1,20 @@
 /** Calls of the store's scripts on one tenant's namespace. */
 import type { CacheKind, Namespace } from "../../domain/cache/model.ts"
-import type { GetOperation, Operation, Outcome } from "../../domain/cache/operations.ts"
+import { wrongType } from "../../domain/cache/namespaces.ts"
+import type { GetOperation, Operation, Outcome, SetOperation } from "../../domain/cache/operations.ts"
+import { limitExceeded } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
-import { type Answer, type Argument, asList, asNumber, asText } from "./answers.ts"
+import { type Answer, type Argument, asBytes, asList, asNumber, asText } from "./answers.ts"
 import type { Connection, Effect, Script } from "./connection.ts"
 import { atIndex, decodeFailure, decodeOutcome, requestIdReused } from "./decode-result.ts"
-import { encodeOperation, finite } from "./encode-operation.ts"
+import { encodeOperation, finite, moment } from "./encode-operation.ts"
+import { readEntry } from "./entries.ts"
 import { storeClosed } from "./errors.ts"
 import { type Keys, recordKey, SPACE_SUFFIXES } from "./keys.ts"
+import { decodeValue, encodeValue } from "./values.ts"
+
+/** As the scripts have it: the most that one answer takes. */
+export const ANSWER_BYTES = 4_000_000
 
 /** How long a request_id is remembered. */
 export const RECORD_KEPT_MS = 24 * 3_600_000
@@ -61,19 +68,21 @@ export class SpaceCalls {
   readonly keys: Keys
   readonly #operations: Script
   readonly #readValues: Script
+  readonly #setValue: Script
   readonly #maxKeyBytes: number
   #closed = false
 
   constructor(
     connection: Connection,
     keys: Keys,
-    scripts: { readonly operations: Script; readonly readValues: Script },
+    scripts: { readonly operations: Script; readonly readValues: Script; readonly setValue: Script },
     maxKeyBytes: number,
   ) {
     this.connection = connection
     this.keys = keys
     this.#operations = scripts.operations
     this.#readValues = scripts.readValues
+    this.#setValue = scripts.setValue
     this.#maxKeyBytes = maxKeyBytes
   }
 
@@ -168,12 +177,69 @@ export class SpaceCalls {
         atomic: false,
       })
     }
-    const partition = this.keys.partition(namespace, keys[0] ?? "")
-    const base = this.keys.space(scope.tenant, namespace, partition)
+    const base = this.keys.space(scope.tenant, namespace, this.keys.partition(namespace, keys[0] ?? ""))
+    const plain = await this.#plainValues(scope, `${base}entries`, keys)
+    if (plain !== undefined) return plain
     const names = [`${base}entries`, `${base}tags`]
     const args = [this.connection.scriptTime(), ...keys]
     const answer = await this.connection.run(scope, "read", this.#readValues, names, args)
     return operations.map((operation, index) => decodeOutcome(answer[index + 1], operation))
+  }
+
+  /** Reads values as they are stored. Undefined where only a script can tell: with tags, or where the server has other keys now. */
+  async #plainValues(
+    scope: CallScope,
+    entries: string,
+    keys: readonly string[],
+  ): Promise<readonly Outcome<GetOperation>[] | undefined> {
+    const [only] = keys
+    const single = keys.length === 1 && only !== undefined
+    const timed = await this.connection.timed(scope, single ? "HGET" : "HMGET", [entries, ...keys])
+    if (timed === undefined) return undefined
+    const [nowMs, answer] = timed
+    const found = (single ? [answer] : asList(answer)).map((raw) =>
+      raw === null ? undefined : readEntry(asBytes(raw)),
+    )
+    if (found.some((entry) => entry?.isTagged)) return undefined
+    let answered = 0
+    return found.map((entry, index) => {
+      if (entry === undefined || entry.expires <= nowMs) return { ok: true, result: undefined }
+      const { kind, value, revision, expires, bytes } = entry
+      if (kind !== "value")
+        return { ok: false, error: wrongType("cache key", keys[index] ?? "", kind, "value") }
+      answered += bytes
+      if (answered > ANSWER_BYTES) {
+        return { ok: false, error: limitExceeded("answer.bytes", answered, ANSWER_BYTES) }
+      }
+      return { ok: true, result: { ...decodeValue(value), revision, expireTimeMs: expires, tags: [] } }
+    })
+  }
+
+  /** Writes a value that concerns nothing but itself by a script that is only for that; undefined where that cannot be. */
+  async setPlain(scope: CallScope, operation: SetOperation): Promise<Outcome<SetOperation> | undefined> {
+    if (!isPlain(operation)) return undefined
+    this.enter()
+    const { namespace, key } = operation
+    const base = this.keys.space(scope.tenant, namespace, this.keys.partition(namespace, key))
+    const { idempotency } = scope
+    const record = idempotency === undefined ? undefined : recordKey(base, idempotency, operation.kind)
+    const names = [`${base}entries`, `${base}names`, `${base}expiry`, `${base}counters`]
+    const args = [
+      this.connection.scriptTime(),
+      key,
+      encodeValue(operation),
+      ...moment(operation.expiration, namespace),
+      this.#maxKeyBytes,
+    ]
+    if (idempotency !== undefined && record !== undefined) {
+      names.push(record)
+      args.push(hex(idempotency.bodyHash), RECORD_KEPT_MS)
+    }
+    const answer = await this.connection.run(scope, "write", this.#setValue, names, args)
+    const word = asText(answer[0])
+    if (word === "slow") return undefined
+    if (word === "reused") throw requestIdReused(idempotency?.requestId ?? "")
+    return decodeOutcome(answer[1], operation)
   }
 
   /** Does a chore on different keys; answers what the script says about each. */
@@ -199,6 +265,15 @@ export class SpaceCalls {
 /** Whether a read moves a key in the order of use or restarts its life. */
 function changesByReading({ capacityEntries, capacityBytes, refreshOnRead }: Namespace): boolean {
   return refreshOnRead || Number.isFinite(capacityEntries) || Number.isFinite(capacityBytes)
+}
+
+/** Whether a write concerns nothing but the key's own entry. */
+function isPlain({ namespace, tags, condition, ifRevision, keepExpiration }: SetOperation): boolean {
+  const { capacityEntries, capacityBytes } = namespace
+  const bounded = Number.isFinite(capacityEntries) || Number.isFinite(capacityBytes)
+  return (
+    !bounded && tags.length === 0 && condition === "always" && ifRevision === undefined && !keepExpiration
+  )
 }
 
 /** What {@link Chore} info says about a live key. */
