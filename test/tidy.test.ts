@@ -39,6 +39,7 @@ const DIRECTIONS: readonly (readonly [from: string, to: readonly string[]])[] = 
   ["src/stores/embedders/", ["src/stores/embedders/", "src/domain/"]],
   ["src/stores/inprocess/", ["src/stores/inprocess/", "src/stores/group-commit.ts", "src/domain/"]],
   ["src/stores/postgres/", ["src/stores/postgres/", "src/stores/group-commit.ts", "src/domain/"]],
+  ["src/stores/cassandra/", ["src/stores/cassandra/", "src/stores/group-commit.ts", "src/domain/"]],
   // A subscription's buffer is the same wherever messages come from.
   ["src/stores/redis/", ["src/stores/redis/", "src/stores/inprocess/subscriber.ts", "src/domain/"]],
   ["src/stores/", ["src/stores/", "src/domain/"]],
@@ -49,6 +50,7 @@ const DIRECTIONS: readonly (readonly [from: string, to: readonly string[]])[] = 
 const HOMES: readonly (readonly [name: RegExp, homes: readonly string[]])[] = [
   [/^pg(-|$)/, ["src/stores/postgres/"]],
   [/^@electric-sql\//, ["src/stores/postgres/"]],
+  [/^cassandra-driver$/, ["src/stores/cassandra/"]],
   [/^ioredis$/, ["src/stores/redis/"]],
   [/^@zilliz\//, ["src/stores/milvus/"]],
   [/lua|wasmoon/, ["src/stores/inprocess/"]],

@@ -1,0 +1,106 @@
+/**
+ * Cassandra's own jars from Maven, pinned by version and by one digest over all of them, in the cache of the tests. Needs a Java 17
+ * and Maven; nothing is unpacked or configured here.
+ */
+import { execFile } from "node:child_process"
+import { createHash, randomUUID } from "node:crypto"
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { promisify } from "node:util"
+import { CACHE, type Tool } from "../support/tools.ts"
+
+const run = promisify(execFile)
+
+const VERSION = "5.0.6"
+/** SHA-256 over the lines `<sha256>  <name>` of all jars, sorted by name. */
+const DIGEST = "a7cbfa356e29ef493f4f4d66187317185aab38989a0df85333f4cce7759cb617"
+/** Libraries for other systems. */
+const FOREIGN = /-(osx|windows)-.*\.jar$|-linux-(aarch_64|riscv64)\.jar$/
+const PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
+const INSTALL_MS = 600_000
+
+const POM = `<?xml version="1.0" encoding="UTF-8"?>
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>local.test</groupId>
+  <artifactId>cassandra-server</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.cassandra</groupId>
+      <artifactId>cassandra-all</artifactId>
+      <version>${VERSION}</version>
+    </dependency>
+  </dependencies>
+</project>
+`
+
+/** The Java program, or why there is none that Cassandra runs on. */
+export async function java(): Promise<Tool> {
+  const home = process.env.JAVA_HOME
+  const path = home === undefined || home === "" ? "java" : join(home, "bin", "java")
+  try {
+    const { stderr, stdout } = await run(path, ["-version"], { timeout: 60_000 })
+    const [, version] = /version "(\d+)/.exec(stderr + stdout) ?? []
+    return version === "17" || version === "11"
+      ? { path }
+      : { missing: `Cassandra ${VERSION} needs Java 17, not ${version ?? "an unknown one"}` }
+  } catch {
+    return { missing: `Cassandra ${VERSION} needs Java 17, which is not installed` }
+  }
+}
+
+/** The folder of the jars, or why they cannot be had. */
+export async function cassandraJars(): Promise<Tool> {
+  const path = join(CACHE, `cassandra-${VERSION}`)
+  if (existsSync(path)) return { path }
+  try {
+    await install(path)
+    return { path }
+  } catch (error) {
+    return { missing: `Cassandra ${VERSION} could not be had from Maven: ${String(error).slice(0, 300)}` }
+  }
+}
+
+async function install(path: string): Promise<void> {
+  mkdirSync(CACHE, { recursive: true })
+  const own = `${path}.${randomUUID()}`
+  const folder = mkdtempSync(join(tmpdir(), "keelplane-cassandra-"))
+  try {
+    const pom = join(folder, "pom.xml")
+    writeFileSync(pom, POM)
+    const args = ["-q", "-B", "-ntp", "-f", pom, PLUGIN, "-DincludeScope=runtime", `-DoutputDirectory=${own}`]
+    await run("mvn", args, { timeout: INSTALL_MS, maxBuffer: 1 << 26 })
+    for (const name of readdirSync(own).filter((each) => FOREIGN.test(each))) rmSync(join(own, name))
+    const digest = digestOf(own)
+    if (digest !== DIGEST) throw new Error(`the jars' digest is ${digest}, not ${DIGEST}`)
+    // Through a name of its own and a rename, as other test files may do the same right now.
+    if (!existsSync(path)) renameSync(own, path)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+    rmSync(own, { recursive: true, force: true })
+  }
+}
+
+function digestOf(folder: string): string {
+  const lines = readdirSync(folder)
+    .sort()
+    .map((name) => {
+      const sum = createHash("sha256")
+        .update(readFileSync(join(folder, name)))
+        .digest("hex")
+      return `${sum}  ${name}\n`
+    })
+  return createHash("sha256").update(lines.join("")).digest("hex")
+}
