@@ -11,7 +11,7 @@ import { RetryBudget } from "../src/stores/decorators/retry-budget.ts"
 import { wrapPort } from "../src/stores/decorators/wrap.ts"
 import { startTelemetry } from "../src/telemetry/index.ts"
 
-const CALLS = Number(process.env.KEELPLANE_BENCH_CALLS ?? 200_000)
+const CALLS = Number(process.env.KEELPLANE_BENCH_CALLS ?? 20_000)
 const ROUNDS = 5
 
 const BREAKER: BreakerSettings = {

@@ -10,6 +10,7 @@ import { systemClock } from "../domain/kernel/clock.ts"
 import { createServer } from "../rpc/server.ts"
 import type { Addresses, RpcServer } from "../rpc/server-options.ts"
 import { Pages } from "../services/paging.ts"
+import type { FaultPlan } from "../stores/decorators/faults.ts"
 import { getOrCreateSecret, type SqlEngine, sweepIdempotency } from "../stores/postgres/index.ts"
 import { startTelemetry, type Telemetry } from "../telemetry/index.ts"
 import { createAuthenticator } from "./authentication.ts"
@@ -19,7 +20,6 @@ import { createGuards, type Guards } from "./guards.ts"
 import type { Kit, Plane } from "./kit.ts"
 import { registerMetrics, sweepObserver } from "./metrics.ts"
 import { StoreMonitor } from "./monitor.ts"
-import { Outboxes } from "./outboxes.ts"
 import { adminPlane } from "./planes/admin.ts"
 import { cachePlane } from "./planes/cache.ts"
 import { controlPlane } from "./planes/control.ts"
@@ -60,14 +60,18 @@ class Undo {
   }
 }
 
-/** Starts a daemon on engines that are open or opening; rejects with what is in the way, leaving nothing open. */
+/**
+ * Starts a daemon on engines that are open or opening; rejects with what is in the way, leaving nothing open. `faults` make its
+ * stores fail for a test in the same process.
+ */
 export async function startDaemon(
   loaded: LoadedConfig,
   opening: Promise<readonly OpenEngine[]> = openEngines(loaded.config),
+  faults?: FaultPlan,
 ): Promise<Daemon> {
   const undo = new Undo()
   try {
-    return await start(loaded, opening, undo)
+    return await start(loaded, opening, undo, faults)
   } catch (error) {
     // What made the start fail is the news; that something then failed to close is not.
     await undo.run().catch(() => {})
@@ -79,6 +83,7 @@ async function start(
   loaded: LoadedConfig,
   opening: Promise<readonly OpenEngine[]>,
   undo: Undo,
+  faults: FaultPlan | undefined,
 ): Promise<Daemon> {
   const { config } = loaded
   const telemetry = await startTelemetry({
@@ -94,10 +99,9 @@ async function start(
   tellSlowStarts(engines, telemetry)
   const readiness = new Readiness(config, engines, telemetry.logger)
   undo.add(() => readiness.stop())
-  const guards = createGuards(config, telemetry, engines, readiness)
+  const guards = createGuards(config, telemetry, engines, readiness, faults)
   undo.add(async () => guards.close())
-  const outboxes = new Outboxes(engines, guards, telemetry.logger)
-  const kit = createKit(config, telemetry, engines, guards, readiness, outboxes)
+  const kit = createKit(config, telemetry, engines, guards, readiness)
   const drain = Promise.withResolvers<void>()
   const control = await controlPlane(kit)
   undo.add(() => control.close())
@@ -115,7 +119,6 @@ async function start(
     engines,
     guards,
     monitor,
-    outboxes,
     server: () => server,
     drain: drain.resolve,
   })
@@ -136,8 +139,6 @@ async function start(
   monitor.start(server.health, planes)
   undo.add(async () => monitor.stop())
   const sweepers = new Sweepers(telemetry.logger, sweepObserver(telemetry))
-  outboxes.start()
-  undo.add(() => outboxes.stop())
   sweepers.start([...planes.flatMap((plane) => plane.sweepers), ...engines.flatMap(engineSweepers)])
   undo.add(() => sweepers.stop())
   return {
@@ -168,7 +169,6 @@ function createKit(
   engines: readonly OpenEngine[],
   guards: Guards,
   readiness: Readiness,
-  outboxes: Outboxes,
 ): Kit {
   const handle = (store: StoreName) => engines.find(({ stores }) => stores.includes(store))?.handle
   const sql = (store: StoreName): SqlEngine => {
@@ -188,7 +188,6 @@ function createKit(
     pages,
     handle,
     sql,
-    outbox: (store) => outboxes.of(store),
     before: (store, work) => readiness.before(store, work),
     guard: guards.guard,
   }

@@ -1,14 +1,15 @@
-/** The decorators of every store, and the list of their breakers. */
-import type { BreakerConfig, Config } from "../config/schema.ts"
+/** What protects the daemon from its stores and its stores from each other, and what can be seen and worked of it. */
+import type { Config, ProtectionConfig } from "../config/schema.ts"
 import type { BreakerControl } from "../domain/admin/ports.ts"
 import { BreakerSwitches } from "../domain/admin/switch-breakers.ts"
 import type { Operations } from "../domain/kernel/operations.ts"
 import { PLATFORM_TENANT, systemScope } from "../domain/kernel/scope.ts"
 import { Breaker, type BreakerSettings, type OperationClass } from "../stores/decorators/breaker.ts"
-import { deadline } from "../stores/decorators/deadline.ts"
-import { gate } from "../stores/decorators/gate.ts"
-import { guard } from "../stores/decorators/guard.ts"
-import { observe } from "../stores/decorators/observe.ts"
+import { Bulkhead, type BulkheadState } from "../stores/decorators/bulkhead.ts"
+import { chain, type Protection } from "../stores/decorators/chain.ts"
+import { parseFaultRules } from "../stores/decorators/fault-rules.ts"
+import { FaultPlan } from "../stores/decorators/faults.ts"
+import { type BudgetState, RetryBudget } from "../stores/decorators/retry-budget.ts"
 import { wrapPort } from "../stores/decorators/wrap.ts"
 import type { Telemetry } from "../telemetry/index.ts"
 import type { OpenEngine, StoreName } from "./engines/engine.ts"
@@ -19,56 +20,79 @@ export interface Guards {
   guard<P extends object>(store: StoreName, name: string, port: P, operations: Operations<P>): P
   /** Every breaker, to be shown and to be worked by operators. */
   readonly switches: BreakerControl
+  /** Every bulkhead as it stands. */
+  bulkheads(): readonly BulkheadState[]
+  /** Every store's budget of repetitions as it stands. */
+  budgets(): readonly BudgetState[]
   /** Stops the breakers' timers. */
   close(): void
 }
 
-type Breakers = Readonly<Record<OperationClass, Breaker>>
-
-/** Makes the breakers of every store whose engine is not in this thread. */
+/** Makes what protects every store whose engine is not in this thread. `faults` are a test's, or the configuration's. */
 export function createGuards(
   config: Config,
   telemetry: Telemetry,
   engines: readonly OpenEngine[],
   readiness: Readiness,
+  faults: FaultPlan | undefined = faultsOf(config, telemetry),
 ): Guards {
-  const breakers = new Map<StoreName, Breakers>()
+  const protections = new Map<StoreName, Protection>()
   for (const engine of engines) {
     if (engine.inThread) continue
-    for (const store of engine.stores) breakers.set(store, makeBreakers(config, store, engine, telemetry))
+    for (const store of engine.stores)
+      protections.set(store, protect(config, store, engine, telemetry, readiness))
   }
-  const all = () => [...breakers.values()].flatMap(({ read, write }) => [read, write])
+  const all = [...protections.values()]
+  const breakers = all.flatMap(({ breakers: { read, write } }) => [read, write])
+  const bulkheads = all.flatMap(({ bulkheads: { read, write } }) => [read, write])
   return {
-    guard: (store, name, port, operations) => {
-      const pair = breakers.get(store)
-      const watch = observe(store, name, telemetry.stores)
-      if (pair === undefined) return wrapPort(port, operations, watch)
-      const timed = wrapPort(port, operations, deadline(store))
-      const guarded = wrapPort(timed, operations, guard(pair, config.stores[store].breaker.slow_ms))
-      return wrapPort(wrapPort(guarded, operations, gate(store, readiness.gate(store))), operations, watch)
+    guard: (store, port, methods, operations) => {
+      const protection = protections.get(store)
+      const decorate = chain({ store, port, observer: telemetry.stores, protection, faults })
+      return wrapPort(methods, operations, decorate)
     },
-    switches: new BreakerSwitches(all()),
+    switches: new BreakerSwitches(breakers),
+    bulkheads: () => bulkheads.map((bulkhead) => bulkhead.state()),
+    budgets: () => all.map(({ budget }) => budget.state()),
     close: () => {
-      for (const breaker of all()) breaker.stop()
+      for (const breaker of breakers) breaker.stop()
     },
   }
 }
 
-function makeBreakers(config: Config, store: StoreName, engine: OpenEngine, { logger }: Telemetry): Breakers {
-  const make = (operationClass: OperationClass) =>
+function protect(
+  config: Config,
+  store: StoreName,
+  engine: OpenEngine,
+  { logger }: Telemetry,
+  readiness: Readiness,
+): Protection {
+  const settings = config.stores[store]
+  const breaker = (operationClass: OperationClass) =>
     new Breaker({
       store,
       operationClass,
-      settings: settingsOf(config.stores[store].breaker),
+      settings: breakerSettings(settings.breaker),
       probe: (signal, timeoutMs) =>
         engine.ping({ ...systemScope(PLATFORM_TENANT, signal), deadlineMs: Date.now() + timeoutMs }),
       onChange: ({ state }) =>
         logger.warn({ store, breaker: operationClass, state }, "a breaker changed its state"),
     })
-  return { read: make("read"), write: make("write") }
+  const { concurrency, queue, wait_ms: waitMs } = settings.bulkhead
+  const bulkhead = (operationClass: OperationClass) =>
+    new Bulkhead({ store, operationClass, settings: { concurrency, queue, waitMs } })
+  const { attempts, base_ms: baseMs, max_ms: maxMs, budget_tokens, budget_per_success } = settings.retry
+  return {
+    isOpen: readiness.gate(store),
+    retry: { attempts, baseMs, maxMs },
+    budget: new RetryBudget(store, { tokens: budget_tokens, perSuccess: budget_per_success }),
+    breakers: { read: breaker("read"), write: breaker("write") },
+    slowMs: settings.breaker.slow_ms,
+    bulkheads: { read: bulkhead("read"), write: bulkhead("write") },
+  }
 }
 
-function settingsOf(config: BreakerConfig): BreakerSettings {
+function breakerSettings(config: ProtectionConfig["breaker"]): BreakerSettings {
   return {
     enabled: config.enabled,
     errorPercent: config.error_percent,
@@ -79,4 +103,22 @@ function settingsOf(config: BreakerConfig): BreakerSettings {
     probeTimeoutMs: config.probe_timeout_ms,
     slowMs: config.slow_ms,
   }
+}
+
+const MAX_SEED = 2 ** 31
+
+function faultsOf({ faults }: Config, { logger }: Telemetry): FaultPlan | undefined {
+  if (!faults.unsafe || faults.rules === "") return undefined
+  const seed = faults.seed ?? Math.floor(Math.random() * MAX_SEED)
+  const rules = parseFaultRules(faults.rules)
+  logger.warn(
+    { seed, count: rules.length },
+    "stores fail on purpose, for a test: the rules of faults.rules apply",
+  )
+  return new FaultPlan({
+    seed,
+    rules,
+    onFault: ({ operation, call, fault }) =>
+      logger.warn({ operation, call, fault }, "a store call was made to fail"),
+  })
 }

@@ -33,6 +33,7 @@ Short names: \`KEELPLANE_LISTEN\` (listen.data), \`KEELPLANE_OPS_LISTEN\` (liste
 - A default deadline above the maximum; a tenant's limit above the daemon's.
 - A password both in a URL and in \`password_file\`; an API key for an unencrypted embedder on another machine.
 - Any \`*_file\` that cannot be read.
+- \`faults.rules\` without \`faults.unsafe: true\`, and that with \`listen.data\` on an address that other machines reach.
 
 ## Exit codes
 

@@ -63,11 +63,21 @@ const limiting: Rule = ({ limits }) => [
   ),
 ]
 
+/** ControlService's audit records reach another database through the outbox, which does not serve a second SQL database yet. */
+const auditing: Rule = ({ stores: { events, control } }) =>
+  breakWhen(
+    isSql(events.url.reveal()) && events.url.reveal() !== control.url.reveal(),
+    ["stores", "events", "url"],
+    "must be the database of stores.control, where the audit records of ControlService are, or a Cassandra cluster",
+  )
+
+const isSql = (url: string) => url === "embedded" || /^postgres(ql)?:/.test(url)
+
 const STORES = ["memory", "vectors", "events", "control", "cache"] as const
 
 const storing: Rule = ({ stores }) =>
   STORES.flatMap((name) => {
-    const { url, password_file, breaker } = stores[name]
+    const { url, password_file, breaker, retry } = stores[name]
     const here = url.reveal() === "embedded" || url.reveal() === "none"
     return [
       ...breakWhen(
@@ -85,6 +95,11 @@ const storing: Rule = ({ stores }) =>
         breaker.probe_min_ms > breaker.probe_max_ms,
         ["stores", name, "breaker", "probe_min_ms"],
         "is larger than probe_max_ms",
+      ),
+      ...breakWhen(
+        retry.base_ms > retry.max_ms,
+        ["stores", name, "retry", "base_ms"],
+        "is larger than max_ms",
       ),
     ]
   })
@@ -124,14 +139,32 @@ const embedding: Rule = ({ memory }) =>
     ),
   ])
 
+const faulting: Rule = ({ faults, listen }) => {
+  const data = parseAddress(listen.data)
+  return [
+    ...breakWhen(
+      faults.rules !== "" && !faults.unsafe,
+      ["faults", "rules"],
+      "makes stores fail on purpose and is taken only with faults.unsafe: true",
+    ),
+    ...breakWhen(
+      faults.unsafe && data !== undefined && !isLoopback(data.host),
+      ["faults", "unsafe"],
+      "is for tests and is refused where listen.data is reachable from other machines",
+    ),
+  ]
+}
+
 const RULES: readonly Rule[] = [
   listening,
   authentication,
   limiting,
   storing,
   pooling,
+  auditing,
   caching,
   embedding,
+  faulting,
 ]
 
 /** Every rule that `config` breaks. */

@@ -217,6 +217,28 @@ const shutdown = z
   .prefault({})
   .describe("Stopping.")
 
+const faults = z
+  .strictObject({
+    unsafe: z
+      .boolean()
+      .default(false)
+      .describe("Has to be true where there are rules, so that no daemon has faults by accident."),
+    rules: z
+      .string()
+      .max(16_384)
+      .default("")
+      .describe(
+        "Rules separated by `;`, e.g. `events/*/append nth=3 after; cache/*/* p=0.1 before; call=7 before`: store/port/method, a condition (nth, every, p, times, or call for the n-th of all calls), and before (nothing is done), after (the answer is lost), delay=MS or hang.",
+      ),
+    seed: count(0, 2_147_483_647)
+      .optional()
+      .describe("Of the random numbers; unset: another one at each start, which the log names."),
+  })
+  .prefault({})
+  .describe(
+    "Faults of stores, made in the daemon itself, for tests. Never for a daemon that anybody relies on.",
+  )
+
 /** The whole configuration. Input is what files and variables hold; output is {@link Config}. */
 export const configSchema = z.strictObject({
   data_dir: text(4096)
@@ -231,6 +253,7 @@ export const configSchema = z.strictObject({
   retention,
   telemetry,
   shutdown,
+  faults,
 })
 
 type Frozen<T> = T extends Secret | string | number | boolean | undefined
@@ -240,8 +263,8 @@ type Frozen<T> = T extends Secret | string | number | boolean | undefined
 /** The configuration as the daemon uses it: complete, checked, frozen. */
 export type Config = Frozen<z.output<typeof configSchema>>
 
-/** Settings of one circuit breaker. */
-export type BreakerConfig = Config["stores"]["memory"]["breaker"]
+/** What protects the daemon from one store. */
+export type ProtectionConfig = Pick<Config["stores"]["memory"], "breaker" | "bulkhead" | "retry">
 
 /** Settings of one store that may be SQL. */
 export type SqlStoreConfig = Config["stores"]["memory" | "events" | "control"]

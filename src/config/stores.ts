@@ -29,6 +29,49 @@ const breaker = z
   .prefault({})
   .describe("Circuit breaker, one for reads and one for writes.")
 
+const bulkhead = z
+  .strictObject({
+    concurrency: count(1, 100_000).default(256).describe("Most calls that are with the store at a time."),
+    queue: count(0, 1_000_000)
+      .default(1_024)
+      .describe("Most calls that wait for that; more are refused with OVERLOADED."),
+    wait_ms: count(1, 600_000)
+      .default(2_000)
+      .describe("Longest wait; then the call is refused with OVERLOADED."),
+  })
+  .prefault({})
+  .describe(
+    "How much of the daemon the store can hold, for reads and for writes apart. A call counts until the store's work has ended, even if its caller has given up.",
+  )
+
+const retry = z
+  .strictObject({
+    attempts: count(1, 5)
+      .default(3)
+      .describe(
+        "Most attempts of a read, or of a write with a request_id, that failed because of the store; 1 repeats nothing.",
+      ),
+    base_ms: count(1, 60_000)
+      .default(20)
+      .describe("Pause before the first repetition, before jitter; each further one doubles it."),
+    max_ms: count(1, 600_000).default(250).describe("Longest pause."),
+    budget_tokens: count(2, 100_000)
+      .default(100)
+      .describe(
+        "Size of the budget: a failure takes one token, and nothing is repeated while half of them or less are left.",
+      ),
+    budget_per_success: z
+      .number()
+      .min(0.001)
+      .max(1)
+      .default(0.1)
+      .describe("Part of a token that a success gives back, 0.001 to 1."),
+  })
+  .prefault({})
+  .describe("Repetition of calls within the daemon, never past their deadline.")
+
+const protection = { breaker, bulkhead, retry }
+
 /** A word that stands for no server, or a URL of one of `schemes`. */
 const engineUrl = (word: string, schemes: RegExp, wanted: string) =>
   z
@@ -63,7 +106,7 @@ const sqlStore = (covers: string) =>
       ),
       password_file: password,
       ...pool,
-      breaker,
+      ...protection,
     })
     .prefault({})
     .describe(`Where ${covers} live. Stores with the same url share one pool.`)
@@ -79,7 +122,7 @@ const events = z
     ),
     password_file: password,
     ...pool,
-    breaker,
+    ...protection,
   })
   .prefault({})
   .describe("Where streams, sessions and the audit log live.")
@@ -90,7 +133,7 @@ const vectors = z
       `\`none\` (vectors are searched where records live) or milvus://user@host:19530/database. ${HIDDEN}`,
     ),
     password_file: text(4096).optional().describe("File with the password; read at the start."),
-    breaker,
+    ...protection,
   })
   .prefault({})
   .describe("Which index searches the vectors of collections that are mirrored to it or live in it.")
@@ -105,7 +148,7 @@ const cache = z
       `\`embedded\` (inside the daemon; lost at a restart, as a cache may be), redis://user@host:6379, redis+cluster://host1,host2, redis+sentinel://host1,host2/name, or with TLS rediss. ${HIDDEN}`,
     ),
     password_file: text(4096).optional().describe("File with the password; read at each new connection."),
-    breaker,
+    ...protection,
   })
   .prefault({})
   .describe("Where cached values, channels and rate limits live.")

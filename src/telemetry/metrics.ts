@@ -18,6 +18,11 @@ export class Counter {
   inc(by = 1): void {
     this.value += by
   }
+
+  /** Takes over what was counted elsewhere. */
+  countedTo(value: number): void {
+    this.value = value
+  }
 }
 
 /** A number that goes both ways. */

@@ -103,6 +103,17 @@ test("each unsafe pair is refused", () => {
     ["auth.token_file", { KEELPLANE_AUTH__MODE: "required", KEELPLANE_TOKEN_FILE: "/nowhere/tokens" }],
     ["limits.default_deadline_ms", { KEELPLANE_LIMITS__MAX_DEADLINE_MS: "1000" }],
     ["limits.in_flight_per_tenant", { KEELPLANE_LIMITS__IN_FLIGHT: "1" }],
+    ["stores.cache.retry.base_ms", { KEELPLANE_STORES__CACHE__RETRY__BASE_MS: "1000" }],
+    ["faults.rules", { KEELPLANE_FAULTS__RULES: "*/*/* before" }],
+    [
+      "faults.unsafe",
+      {
+        KEELPLANE_FAULTS__UNSAFE: "true",
+        KEELPLANE_LISTEN: "0.0.0.0:1",
+        KEELPLANE_AUTH__MODE: "required",
+        KEELPLANE_TOKEN_FILE: tokens,
+      },
+    ],
     ["stores.memory.password_file", { KEELPLANE_STORES__MEMORY__PASSWORD_FILE: tokens }],
     [
       "stores.memory.password_file",
