@@ -16,7 +16,7 @@ export function cacheInvalidation(
   namespace: string,
   tags: readonly string[],
 ): NewOutboxEntry {
-  const payload = jsonPayload({ namespace, tags: [...tags] })
+  const payload = jsonPayload([...tags])
   return { topic: CACHE_TOPIC, tenant, key: namespace, opId: uuidv7(), payload }
 }
 
@@ -34,7 +34,6 @@ export function cacheInvalidationHandler(cache: CacheStore, namespaces: Namespac
 }
 
 function tagsOf(value: JsonValue): readonly string[] {
-  const tags = typeof value === "object" && value !== null && !Array.isArray(value) ? value.tags : undefined
-  if (!Array.isArray(tags)) throw new Error("not an invalidation")
-  return tags.filter((tag) => typeof tag === "string")
+  if (!Array.isArray(value)) throw new Error("not an invalidation")
+  return value.filter((tag) => typeof tag === "string")
 }

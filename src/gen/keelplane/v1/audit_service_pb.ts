@@ -1153,7 +1153,8 @@ export const AuditService: GenService<{
     output: typeof RecordAuditResponseSchema;
   },
   /**
-   * Lists records, latest `time` first.
+   * Lists records, latest `time` first. Records of ControlService's own changes are there at once where both are kept in one
+   * database. Otherwise they follow, normally within milliseconds, and after an outage of this store when it is back.
    *
    * @generated from rpc keelplane.v1.AuditService.QueryAudit
    */
