@@ -20,6 +20,7 @@ import { createGuards, type Guards } from "./guards.ts"
 import type { Kit, Plane } from "./kit.ts"
 import { registerMetrics, sweepObserver } from "./metrics.ts"
 import { StoreMonitor } from "./monitor.ts"
+import { Outboxes } from "./outboxes.ts"
 import { adminPlane } from "./planes/admin.ts"
 import { cachePlane } from "./planes/cache.ts"
 import { controlPlane } from "./planes/control.ts"
@@ -101,7 +102,8 @@ async function start(
   undo.add(() => readiness.stop())
   const guards = createGuards(config, telemetry, engines, readiness, faults)
   undo.add(async () => guards.close())
-  const kit = createKit(config, telemetry, engines, guards, readiness)
+  const outboxes = new Outboxes(engines, guards, telemetry.logger)
+  const kit = createKit(config, telemetry, engines, guards, readiness, outboxes)
   const drain = Promise.withResolvers<void>()
   const control = await controlPlane(kit)
   undo.add(() => control.close())
@@ -119,6 +121,7 @@ async function start(
     engines,
     guards,
     monitor,
+    outboxes,
     server: () => server,
     drain: drain.resolve,
   })
@@ -139,6 +142,8 @@ async function start(
   monitor.start(server.health, planes)
   undo.add(async () => monitor.stop())
   const sweepers = new Sweepers(telemetry.logger, sweepObserver(telemetry))
+  outboxes.start()
+  undo.add(() => outboxes.stop())
   sweepers.start([...planes.flatMap((plane) => plane.sweepers), ...engines.flatMap(engineSweepers)])
   undo.add(() => sweepers.stop())
   return {
@@ -169,6 +174,7 @@ function createKit(
   engines: readonly OpenEngine[],
   guards: Guards,
   readiness: Readiness,
+  outboxes: Outboxes,
 ): Kit {
   const handle = (store: StoreName) => engines.find(({ stores }) => stores.includes(store))?.handle
   const sql = (store: StoreName): SqlEngine => {
@@ -188,6 +194,7 @@ function createKit(
     pages,
     handle,
     sql,
+    outbox: (store) => outboxes.of(store),
     before: (store, work) => readiness.before(store, work),
     guard: guards.guard,
   }

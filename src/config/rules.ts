@@ -63,16 +63,6 @@ const limiting: Rule = ({ limits }) => [
   ),
 ]
 
-/** ControlService's audit records reach another database through the outbox, which does not serve a second SQL database yet. */
-const auditing: Rule = ({ stores: { events, control } }) =>
-  breakWhen(
-    isSql(events.url.reveal()) && events.url.reveal() !== control.url.reveal(),
-    ["stores", "events", "url"],
-    "must be the database of stores.control, where the audit records of ControlService are, or a Cassandra cluster",
-  )
-
-const isSql = (url: string) => url === "embedded" || /^postgres(ql)?:/.test(url)
-
 const STORES = ["memory", "vectors", "events", "control", "cache"] as const
 
 const storing: Rule = ({ stores }) =>
@@ -161,7 +151,6 @@ const RULES: readonly Rule[] = [
   limiting,
   storing,
   pooling,
-  auditing,
   caching,
   embedding,
   faulting,
