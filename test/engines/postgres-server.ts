@@ -1,12 +1,12 @@
 /** PostgreSQL servers that a test file starts, stops and throws away. They end with their test process, however that ends. */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import { type ChildProcess, execFileSync } from "node:child_process"
 import { once } from "node:events"
 import { appendFileSync, chownSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import pg from "pg"
 import { account } from "./postgres-install.ts"
+import { freePort, isOver, spawnTied } from "./tied-process.ts"
 
 const READY_MS = 60_000
 
@@ -83,19 +83,8 @@ export class PostgresServer {
       ...this.#options.settings,
     }
     const args = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
-    // The shell outlives a test process that is killed: its input ends then, and with it server and data.
-    const script = `exec 3<&0
-      "$@" >>server.log 2>&1 </dev/null 3<&- & server=$!
-      { read -r _; touch orphaned; kill -QUIT $server; } <&3 & watch=$!
-      wait $server; kill $watch; if [ -e orphaned ]; then rm -rf "$PWD"; fi`
     const binary = join(this.#home, "bin", "postgres")
-    const child = spawn("sh", ["-c", script, "sh", binary, "-D", join(this.folder, "data"), ...args], {
-      ...account,
-      cwd: this.folder,
-      detached: true,
-      stdio: ["pipe", "ignore", "ignore"],
-      env: { ...process.env, LC_ALL: "C.UTF-8" },
-    })
+    const child = spawnTied(this.folder, binary, ["-D", join(this.folder, "data"), ...args])
     this.#child = child
     await this.#answering(child)
   }
@@ -105,7 +94,7 @@ export class PostgresServer {
     const child = this.#child
     if (child === undefined) return
     this.#child = undefined
-    if (child.exitCode !== null) return
+    if (isOver(child)) return
     const ended = once(child, "exit")
     process.kill(this.pid, mode === "fast" ? "SIGINT" : "SIGQUIT")
     await ended
@@ -130,7 +119,7 @@ export class PostgresServer {
   }
 
   async #answering(child: ChildProcess): Promise<void> {
-    for (const until = Date.now() + READY_MS; Date.now() < until && child.exitCode === null; ) {
+    for (const until = Date.now() + READY_MS; Date.now() < until && !isOver(child); ) {
       const client = new pg.Client({ connectionString: this.url })
       client.on("error", () => undefined)
       try {
@@ -145,12 +134,4 @@ export class PostgresServer {
     const log = readFileSync(join(this.folder, "server.log"), "utf8").slice(-2_000)
     throw new Error(`PostgreSQL does not answer at ${this.url}: ${log}`)
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === "object" && address !== null ? address.port : 0
 }

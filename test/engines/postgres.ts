@@ -7,6 +7,7 @@ import { after } from "node:test"
 import { openServer, type ServerOptions, type SqlEngine } from "../../src/stores/postgres/index.ts"
 import { Session } from "../../src/stores/postgres/session.ts"
 import { pathOf, skipReason } from "../support/tools.ts"
+import { type PgBouncer, pgbouncerSkip, startPgBouncer } from "./pgbouncer.ts"
 import { type Major, postgresTool } from "./postgres-install.ts"
 import { PostgresServer, type PostgresServerOptions } from "./postgres-server.ts"
 
@@ -25,7 +26,9 @@ export interface SharedServer {
 /** What is ended after the test file's tests, last first. Hooks made inside hooks would end with them. */
 const endings: (() => Promise<void>)[] = []
 after(async () => {
-  for (const end of endings.reverse()) await end()
+  const failures: unknown[] = []
+  for (const end of endings.reverse()) await end().catch((error: unknown) => failures.push(error))
+  if (failures.length > 0) throw new AggregateError(failures, "not everything could be ended")
 })
 
 /** Does something after the test file's tests. */
@@ -68,20 +71,41 @@ export const postgresServers: readonly SharedServer[] =
     ? [shared(18), shared(16)]
     : [{ name: "PostgreSQL", skip: false, url: async () => given }]
 
-/** A fresh, migrated database on the server, dropped when it is closed. */
+let bouncer: Promise<PgBouncer> | undefined
+
+/** PgBouncer in transaction mode in front of the first of {@link postgresServers}. */
+export const pooledServer = {
+  name: "PgBouncer in transaction mode",
+  skip: async (): Promise<string | false> => ownServerSkip || (await pgbouncerSkip()),
+  async open(): Promise<SqlEngine> {
+    const url = (await postgresServers[0]?.url()) ?? ""
+    bouncer ??= startPgBouncer(url).then((started) => {
+      atEnd(() => started.stop())
+      return started
+    })
+    const { url: through } = await bouncer
+    return serverDatabase(url, (name, own) => ({
+      url: through(name),
+      migrationUrl: own,
+      pooler: "transaction",
+      max: 4,
+    }))
+  },
+}
+
+/** A fresh, migrated database on the server, dropped when it is closed. `through` says where else it can be reached. */
 export async function serverDatabase(
   url: string,
-  options: Partial<ServerOptions> = {},
-): Promise<SqlEngine & { readonly url: string }> {
+  through: (name: string, url: string) => ServerOptions = (_, own) => ({ url: own }),
+): Promise<SqlEngine> {
   const name = `keelplane_test_${randomUUID().replaceAll("-", "")}`
   await administer(url, `create database ${name}`)
   const own = new URL(url)
   own.pathname = `/${name}`
-  const engine = await openServer({ url: own.href, max: 4, ...options })
+  const engine = await openServer({ max: 4, ...through(name, own.href) })
   await engine.migrate()
   return {
     ...engine,
-    url: own.href,
     close: async () => {
       await engine.close()
       await administer(url, `drop database ${name} with (force)`)

@@ -2,7 +2,7 @@
 import { after, describe } from "node:test"
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { embeddedDatabase } from "./pglite.ts"
-import { postgresServers, serverDatabase } from "./postgres.ts"
+import { pooledServer, postgresServers, serverDatabase } from "./postgres.ts"
 
 /** A clock that stands still until it is told to move. */
 export function heldClock(): { now(): number; advance(ms: number): void } {
@@ -32,9 +32,18 @@ export const sqlEngines: readonly Candidate[] = [
   })),
 ]
 
+/** The same, and a server behind a pooler: for suites that show how statements and transactions travel. */
+export async function sqlEnginesAndPooler(): Promise<readonly Candidate[]> {
+  const { name, open } = pooledServer
+  return [...sqlEngines, { name, skip: await pooledServer.skip(), open }]
+}
+
 /** Registers what `register` registers once per engine; the engine opens with its first use and closes at the end. */
-export function onSqlEngines(register: (open: () => Promise<SqlEngine>) => void): void {
-  for (const { name, skip, open } of sqlEngines) {
+export function onSqlEngines(
+  register: (open: () => Promise<SqlEngine>) => void,
+  engines: readonly Candidate[] = sqlEngines,
+): void {
+  for (const { name, skip, open } of engines) {
     describe(`on ${name}`, { timeout: 600_000, skip }, () => {
       let engine: Promise<SqlEngine> | undefined
       after(async () => (await engine)?.close())

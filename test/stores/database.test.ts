@@ -11,7 +11,7 @@ import {
   sweepIdempotency,
 } from "../../src/stores/postgres/index.ts"
 import { freshTenant } from "../engines/pglite.ts"
-import { sqlEngines } from "../engines/sql-suites.ts"
+import { sqlEnginesAndPooler } from "../engines/sql-suites.ts"
 
 function reason(expected: string) {
   return (error: unknown) => {
@@ -49,7 +49,7 @@ async function until(check: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await check())) await new Promise((resolve) => setImmediate(resolve))
 }
 
-for (const { name, skip, open } of sqlEngines) {
+for (const { name, skip, open } of await sqlEnginesAndPooler()) {
   describe(`Database on ${name}`, { timeout: 120_000, skip }, () => {
     let engine: SqlEngine
     let database: Database

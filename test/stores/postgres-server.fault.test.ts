@@ -110,6 +110,8 @@ describe("a PostgreSQL server", { skip: ownServerSkip, timeout: 300_000 }, () =>
     it("gets its connections back from a server that hangs", async () => {
       const { database, stats } = await own.open({ max: 2, connectMs: 500 })
       await backends(database, 2)
+      const idle = await own.open({ connectMs: 500 })
+      await idle.ping(fresh())
       const { pid } = own.server
       const pids = [pid, ...own.server.backends()]
       for (const each of pids) process.kill(each, "SIGSTOP")
@@ -120,6 +122,7 @@ describe("a PostgreSQL server", { skip: ownServerSkip, timeout: 300_000 }, () =>
         )
         await until("the connections are dropped", () => stats().inUse === 0)
         await assert.rejects(call(fresh()), reason("STORE_UNAVAILABLE"))
+        await idle.close()
       } finally {
         for (const each of pids) process.kill(each, "SIGCONT")
       }

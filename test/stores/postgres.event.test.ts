@@ -11,7 +11,7 @@ import { eventDaemonsContract } from "../contract/event-daemons.contract.ts"
 import { eventLogContract } from "../contract/event-log.contract.ts"
 import { append, type EventHarness, events } from "../contract/event-support.ts"
 import { freshTenant } from "../engines/pglite.ts"
-import { onSqlEngines } from "../engines/sql-suites.ts"
+import { onSqlEngines, sqlEnginesAndPooler } from "../engines/sql-suites.ts"
 
 function movableClock() {
   let now = Date.now()
@@ -44,40 +44,43 @@ function heldStore(database: Database, gate: Promise<void>, written: () => void)
   return createPostgresEventStore(held, { clock: systemClock, concurrency: 1 })
 }
 
-onSqlEngines((open: () => Promise<SqlEngine>) => {
-  const make = async (): Promise<EventHarness> => {
-    const { database, capabilities } = await open()
-    const clock = movableClock()
-    const { concurrency } = capabilities
-    const another = () => createPostgresEventStore(database, { clock, concurrency })
-    return { store: another(), another, freshTenant, clock }
-  }
-  eventContract(make)
-  eventLogContract(make)
-  eventDaemonsContract(make)
-
-  it("holds the feed back while an older transaction may still commit before what is there", async (t) => {
-    const { database, capabilities } = await open()
-    if (capabilities.concurrency === 1) return t.skip("one connection: no two transactions overlap")
-    const scope = systemScope(freshTenant())
-    const [gate, written] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-    // With a request_id the writes are not left for the commit's round trip, so that they are there before it.
-    const idempotency = { method: "test", requestId: "slow", bodyHash: Buffer.alloc(32) }
-    const held = heldStore(database, gate.promise, written.resolve)
-    const slow = append(held, { ...scope, idempotency }, "slow", events(1))
-    await written.promise
-    const store = createPostgresEventStore(database, { clock: systemClock, concurrency: 2 })
-    await append(store, scope, "fast", events(1))
-    const early = await store.readFeed(scope, { types: [], after: undefined, limit: 10 })
-    const end = await store.feedEnd(scope)
-    gate.resolve()
-    await slow
-    for (const after of [early.end, end]) {
-      const late = await store.readFeed(scope, { types: [], after, limit: 10 })
-      assert.deepEqual(
-        [...early.events, ...late.events].map(({ event }) => event.stream),
-        ["slow", "fast"],
-      )
+onSqlEngines(
+  (open: () => Promise<SqlEngine>) => {
+    const make = async (): Promise<EventHarness> => {
+      const { database, capabilities } = await open()
+      const clock = movableClock()
+      const { concurrency } = capabilities
+      const another = () => createPostgresEventStore(database, { clock, concurrency })
+      return { store: another(), another, freshTenant, clock }
     }
-  })
-})
+    eventContract(make)
+    eventLogContract(make)
+    eventDaemonsContract(make)
+
+    it("holds the feed back while an older transaction may still commit before what is there", async (t) => {
+      const { database, capabilities } = await open()
+      if (capabilities.concurrency === 1) return t.skip("one connection: no two transactions overlap")
+      const scope = systemScope(freshTenant())
+      const [gate, written] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+      // With a request_id the writes are not left for the commit's round trip, so that they are there before it.
+      const idempotency = { method: "test", requestId: "slow", bodyHash: Buffer.alloc(32) }
+      const held = heldStore(database, gate.promise, written.resolve)
+      const slow = append(held, { ...scope, idempotency }, "slow", events(1))
+      await written.promise
+      const store = createPostgresEventStore(database, { clock: systemClock, concurrency: 2 })
+      await append(store, scope, "fast", events(1))
+      const early = await store.readFeed(scope, { types: [], after: undefined, limit: 10 })
+      const end = await store.feedEnd(scope)
+      gate.resolve()
+      await slow
+      for (const after of [early.end, end]) {
+        const late = await store.readFeed(scope, { types: [], after, limit: 10 })
+        assert.deepEqual(
+          [...early.events, ...late.events].map(({ event }) => event.stream),
+          ["slow", "fast"],
+        )
+      }
+    })
+  },
+  await sqlEnginesAndPooler(),
+)

@@ -5,21 +5,24 @@ import { memorySearchContract } from "../contract/memory-search.contract.ts"
 import { memorySizeContract } from "../contract/memory-size.contract.ts"
 import type { MemoryHarness } from "../contract/memory-support.ts"
 import { freshTenant } from "../engines/pglite.ts"
-import { onSqlEngines } from "../engines/sql-suites.ts"
+import { onSqlEngines, sqlEnginesAndPooler } from "../engines/sql-suites.ts"
 
-onSqlEngines((open) => {
-  const harness = async (): Promise<MemoryHarness> => {
-    const { database, capabilities } = await open()
-    const clock = {
-      nowMs: Date.parse("2026-06-01T00:00:00Z"),
-      now(): number {
-        return this.nowMs
-      },
+onSqlEngines(
+  (open) => {
+    const harness = async (): Promise<MemoryHarness> => {
+      const { database, capabilities, maintenance } = await open()
+      const clock = {
+        nowMs: Date.parse("2026-06-01T00:00:00Z"),
+        now(): number {
+          return this.nowMs
+        },
+      }
+      const store = createMemoryStore({ database, clock, concurrency: capabilities.concurrency, maintenance })
+      return { store, clock, freshTenant, close: () => store.close() }
     }
-    const store = createMemoryStore({ database, clock, concurrency: capabilities.concurrency })
-    return { store, clock, freshTenant, close: () => store.close() }
-  }
-  memoryContract(harness)
-  memorySearchContract(harness)
-  memorySizeContract(harness)
-})
+    memoryContract(harness)
+    memorySearchContract(harness)
+    memorySizeContract(harness)
+  },
+  await sqlEnginesAndPooler(),
+)

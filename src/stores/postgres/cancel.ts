@@ -26,9 +26,10 @@ export async function cancelStatement(session: Session, address: ServerAddress):
     await once(plain, "connect", { signal })
     const socket = address.ssl === false ? plain : await secure(plain, address, address.ssl, signal)
     socket.resume()
-    // The server answers nothing and hangs up.
+    // The server answers nothing and hangs up. Our end stays open until then: PgBouncer forgets a request whose sender has gone, and
+    // 1.18 ends itself over one that goes at the wrong moment.
     const closed = once(socket, "close", { signal })
-    socket.end(int32s(16, CANCEL_REQUEST, backend.processId, backend.secretKey))
+    socket.write(int32s(16, CANCEL_REQUEST, backend.processId, backend.secretKey))
     await closed
   } finally {
     plain.destroy()

@@ -143,10 +143,19 @@ export class Session {
     return processID == null || secretKey == null ? undefined : { processId: processID, secretKey }
   }
 
-  /** Says good-bye and resolves when the connection is gone. */
+  /** Says good-bye and resolves when the connection is gone; a server that hangs is not waited for longer than for a connection. */
   async close(): Promise<void> {
-    if (this.usable) await this.#client.end()
-    else this.destroy()
+    if (!this.usable) {
+      this.destroy()
+      return
+    }
+    const { connectMs } = this.#options
+    const timer = connectMs === undefined ? undefined : setTimeout(() => this.destroy(), connectMs)
+    try {
+      await this.#client.end()
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   /** Drops the connection without a word. */
