@@ -6,6 +6,7 @@
 import { parseAddress } from "../config/address.ts"
 import type { LoadedConfig } from "../config/load.ts"
 import type { Config } from "../config/schema.ts"
+import { TENANT_ERASER_OPERATIONS } from "../domain/control/erasure.ts"
 import { systemClock } from "../domain/kernel/clock.ts"
 import { createServer } from "../rpc/server.ts"
 import type { Addresses, RpcServer } from "../rpc/server-options.ts"
@@ -105,14 +106,19 @@ async function start(
   const outboxes = new Outboxes(engines, guards, telemetry.logger)
   const kit = createKit(config, telemetry, engines, guards, readiness, outboxes)
   const drain = Promise.withResolvers<void>()
-  const control = await controlPlane(kit)
-  undo.add(() => control.close())
-  const planes: Plane[] = [control]
-  for (const make of [memoryPlane, streamPlane, workPlane, auditPlane, cachePlane]) {
-    const plane = await make(kit)
+  const planes: Plane[] = []
+  const add = async <P extends Plane>(making: Promise<P>): Promise<P> => {
+    const plane = await making
     undo.add(() => plane.close())
     planes.push(plane)
+    return plane
   }
+  const memory = await add(memoryPlane(kit))
+  const streams = await add(streamPlane(kit))
+  const { audit } = await add(auditPlane(kit))
+  const cache = await add(cachePlane(kit))
+  await add(workPlane(kit))
+  const control = await add(controlPlane(kit, { memory, streams, audit, cache }))
   await readiness.start()
   const monitor = new StoreMonitor(engines, readiness, telemetry.logger)
   const admin = adminPlane({
@@ -195,6 +201,11 @@ function createKit(
     handle,
     sql,
     outbox: (store) => outboxes.of(store),
+    tenantErasers: engines.flatMap(({ stores, eraser }) =>
+      eraser === undefined
+        ? []
+        : [guards.guard(stores[0] ?? "control", "eraser", eraser, TENANT_ERASER_OPERATIONS)],
+    ),
     before: (store, work) => readiness.before(store, work),
     guard: guards.guard,
   }

@@ -1,4 +1,5 @@
 import type { Config } from "../config/schema.ts"
+import type { TenantEraser } from "../domain/control/erasure.ts"
 import type { Clock } from "../domain/kernel/clock.ts"
 import type { Logger } from "../domain/kernel/logger.ts"
 import type { Operations } from "../domain/kernel/operations.ts"
@@ -21,6 +22,8 @@ export interface Kit {
   sql(store: StoreName): SqlEngine
   /** The outbox of a store that is an SQL database. */
   outbox(store: StoreName): Outbox
+  /** What every engine offers for the end of a tenant. */
+  readonly tenantErasers: readonly TenantEraser[]
   /** Has `work` done once the store's schema is there and before it serves its first call. */
   before(store: StoreName, work: () => Promise<void>): void
   /**

@@ -7,6 +7,7 @@ import type { ControlServiceDeps } from "./control/deps.ts"
 import { keyHandlers } from "./control/keys.ts"
 import { permissionHandlers } from "./control/permissions.ts"
 import { roleHandlers } from "./control/roles.ts"
+import { sagaHandlers } from "./control/sagas.ts"
 import { tenantHandlers } from "./control/tenants.ts"
 import { userHandlers } from "./control/users.ts"
 
@@ -22,5 +23,6 @@ export function createControlService(deps: ControlServiceDeps): Service {
     ...roleHandlers(deps),
     ...permissionHandlers(deps),
     ...configHandlers(deps),
+    ...sagaHandlers(deps),
   })
 }

@@ -116,7 +116,7 @@ class Script {
   readonly log: string[] = []
   readonly faults = new Map<string, Reason[]>()
 
-  step(name: string, undo = true): StepDefinition {
+  step(name: string, partial = false): StepDefinition {
     const play = (what: string) => {
       const reason = this.faults.get(what)?.shift()
       this.log.push(reason === undefined ? what : `${what}!`)
@@ -128,7 +128,8 @@ class Script {
         play(name)
         return { made: name }
       },
-      ...(undo ? { undo: async () => play(`-${name}`) } : {}),
+      undo: async () => play(`-${name}`),
+      partial,
     }
   }
 }
@@ -162,22 +163,31 @@ function runnerSuite(make: () => Promise<SagaHarness>): void {
     assert.deepEqual(saga.steps[1]?.result, { made: "b" })
   })
 
-  it("takes everything back when a step is refused, the refused one first, and says why", async () => {
+  it("takes back what is done when a step is refused, the last first, and says why", async () => {
     const script = new Script()
     script.faults.set("c", ["ALREADY_EXISTS"])
     script.faults.set("-b", ["STORE_UNAVAILABLE"])
     const { run, start } = runner(script)
     const turned = await start()
     assert.equal(turned.state, "compensating")
-    assert.deepEqual(script.log, ["a", "b", "c!", "-c", "-b!"])
+    assert.deepEqual(script.log, ["a", "b", "c!", "-b!"])
     await tick(run)
-    assert.deepEqual(script.log.slice(5), ["-b", "-a"])
+    assert.deepEqual(script.log.slice(4), ["-b", "-a"])
     const saga = await harness.store.get(scope, turned.id)
     assert.equal(saga.state, "compensated")
     assert.equal(saga.fault?.reason, "ALREADY_EXISTS")
     const again = new Script()
     again.faults.set("a", ["ALREADY_EXISTS"])
     await rejects(runner(again).start(), "ALREADY_EXISTS")
+    assert.deepEqual(again.log, ["a!"])
+  })
+
+  it("takes back the refused step, too, where a refusal may leave parts of it", async () => {
+    const script = new Script()
+    script.faults.set("b", ["LIMIT_EXCEEDED"])
+    const steps = [script.step("a"), script.step("b", true), script.step("c")]
+    await rejects(runner(script, { steps }).start(), "LIMIT_EXCEEDED")
+    assert.deepEqual(script.log, ["a", "b!", "-b", "-a"])
   })
 
   it("waits for a store that is away and goes on where it was", async () => {

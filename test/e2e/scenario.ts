@@ -364,6 +364,18 @@ const control: Step[] = [
   call("ControlService/WatchConfig", { key: "prompt" }, undefined, 1),
   call("ControlService/DeleteConfig", { key: "prompt", requestId: "config-4" }),
   call("ControlService/DeleteAgent", { agentId: "helper", requestId: "agent-3" }),
+  call("ControlService/CreateAgent", {
+    agent: { agentId: "scout" },
+    provision: { collection: { id: "scouting", dimension: 4 }, stream: true },
+    requestId: "agent-4",
+  }),
+  call(
+    "ControlService/EraseSubject",
+    { agentId: "scout", requestId: "erase-1" },
+    (answer, seen) => void seen.set("saga", part(answer, "sagaId")),
+  ),
+  call("ControlService/GetSaga", (seen) => ({ sagaId: seenIn(seen, "saga") })),
+  call("ControlService/ListSagas", { kind: "create-agent" }),
   call("ControlService/DeleteUser", { userId: "ada", requestId: "user-3" }),
 ]
 
@@ -426,6 +438,7 @@ export const PLATFORM_RPCS: readonly string[] = [
   "ControlService/ListTenants",
   "ControlService/UpdateTenant",
   "ControlService/DeleteTenant",
+  "ControlService/RetrySaga",
   "AdminService/GetStatus",
   "AdminService/GetConfiguration",
   "AdminService/ListMigrations",

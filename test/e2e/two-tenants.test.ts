@@ -46,7 +46,7 @@ after(async () => {
 
 /** Fields that differ between any two runs: times, server-made ids, tokens, hashes, durations. */
 const VOLATILE =
-  /(time|token|Id|Ids|hash|reference|prefix|revision|sequence|creator|author|actor|day|latency|size|size_?bytes|bytes|data|score|watermark)$/i
+  /(time|token|Id|Ids|hash|reference|prefix|revision|sequence|creator|author|actor|day|latency|size|size_?bytes|bytes|data|score|watermark|digest|requestedBy)$/i
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
 /** Ids that callers choose, which must be compared. */
 const CHOSEN = new Set(["collectionId", "sessionId", "agentId", "userId", "roleId", "budgetId"])

@@ -36,6 +36,7 @@ import { createTenantStore } from "../../src/stores/postgres/tenant-store.ts"
 import { createUsageStore } from "../../src/stores/postgres/usage-store.ts"
 import { createUserStore } from "../../src/stores/postgres/user-store.ts"
 import { embeddedDatabase } from "../engines/pglite.ts"
+import { controlFlows } from "../support/control-flows.ts"
 
 describe("control and billing services", { timeout: 120_000 }, () => {
   let engine: SqlEngine
@@ -63,6 +64,7 @@ describe("control and billing services", { timeout: 120_000 }, () => {
             configs: createConfigStore(deps),
             signals: createControlSignals(),
             minter: createTokenMinter(),
+            flows: controlFlows(engine, clock).flows,
             pages,
             clock,
           }),

@@ -48,7 +48,7 @@ export async function openCache(config: Config): Promise<OpenEngine> {
 async function openInThread(config: Config, scripts: Readonly<Record<string, string>>) {
   const { createInProcessEngines } = await import("../../stores/inprocess/index.ts")
   const { LuaScripts } = await import("../../stores/inprocess/lua-scripts.ts")
-  const { store, pubsub, limiter } = createInProcessEngines({
+  const { store, pubsub, limiter, eraser } = createInProcessEngines({
     clock: systemClock,
     maxBytes: config.cache.max_bytes,
     scripts: new LuaScripts(scripts),
@@ -61,6 +61,7 @@ async function openInThread(config: Config, scripts: Readonly<Record<string, str
       capabilities: capabilityTexts(store.capabilities),
     }),
     ping: async () => {},
+    eraser,
     close: async () => {
       await Promise.all([store.close(), pubsub.close(), limiter.close()])
     },

@@ -1,4 +1,5 @@
 /** What the daemon knows of an engine, whatever it is. */
+import type { TenantEraser } from "../../domain/control/erasure.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { SqlEngine } from "../../stores/postgres/index.ts"
 import type { CacheEngines } from "./cache.ts"
@@ -51,6 +52,8 @@ export interface OpenEngine {
   pool?(): { readonly inUse: number; readonly idle: number; readonly waiting: number }
   /** Proves, once its schema is up to date, that it can be used safely. Rejects with STORE_AUTH. */
   verify?(): Promise<void>
+  /** Removes what it has of a tenant. */
+  readonly eraser?: TenantEraser
   /** Ends all connections after the work in flight. */
   close(): Promise<void>
 }

@@ -1,6 +1,6 @@
 /** PostgreSQL, inside the daemon or on a server. */
 import type { Config, SqlStoreConfig } from "../../config/schema.ts"
-import { assertIsolation, type SqlEngine } from "../../stores/postgres/index.ts"
+import { assertIsolation, createTenantEraser, type SqlEngine } from "../../stores/postgres/index.ts"
 import { capabilityTexts, type OpenEngine, type StoreName } from "./engine.ts"
 import { urlWithPassword } from "./password.ts"
 
@@ -30,6 +30,7 @@ export async function openSql(
     ping: (scope) => sql.ping(scope),
     pool: () => sql.stats(),
     verify: () => assertIsolation(sql.database),
+    eraser: createTenantEraser(sql.database, stores.join("+")),
     close: () => sql.close(),
   }
 }

@@ -3,6 +3,7 @@ import type { NamespacePolicy } from "../../domain/cache/model.ts"
 import { Namespaces } from "../../domain/cache/namespaces.ts"
 import {
   CACHE_STORE_OPERATIONS,
+  type CacheStore,
   PUB_SUB_OPERATIONS,
   RATE_LIMITER_OPERATIONS,
 } from "../../domain/cache/ports.ts"
@@ -12,8 +13,14 @@ import type { Kit, Plane } from "../kit.ts"
 
 const SWEEP_KEYS = 10_000
 
+/** The cache plane, and what flows over several planes use of it. */
+export interface CachePlane extends Plane {
+  readonly store: CacheStore
+  readonly namespaces: Namespaces
+}
+
 /** CacheService and RateLimitService over the configured engine. */
-export async function cachePlane(kit: Kit): Promise<Plane> {
+export async function cachePlane(kit: Kit): Promise<CachePlane> {
   const handle = kit.handle("cache")
   if (handle?.kind !== "cache") throw new Error("the store cache is served by an engine of another kind")
   const engines = handle.cache
@@ -22,6 +29,8 @@ export async function cachePlane(kit: Kit): Promise<Plane> {
   const limiter = kit.guard("cache", "limits", engines.limiter, RATE_LIMITER_OPERATIONS)
   const namespaces = new Namespaces(policies(kit.config))
   return {
+    store,
+    namespaces,
     services: [
       createCacheService({ store, pubsub, namespaces, pages: kit.pages }),
       createRateLimitService({ limiter }),

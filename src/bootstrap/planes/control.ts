@@ -26,6 +26,7 @@ import { createTenantStore } from "../../stores/postgres/tenant-store.ts"
 import { createUsageStore } from "../../stores/postgres/usage-store.ts"
 import { createUserStore } from "../../stores/postgres/user-store.ts"
 import type { Kit, Plane } from "../kit.ts"
+import { controlFlows, flowSweepers, type OtherPlanes } from "./flows.ts"
 
 const SWEEP_ROWS = 1_000
 
@@ -36,7 +37,7 @@ export interface ControlPlane extends Plane {
 }
 
 /** ControlService and BillingService. */
-export async function controlPlane(kit: Kit): Promise<ControlPlane> {
+export async function controlPlane(kit: Kit, others: OtherPlanes): Promise<ControlPlane> {
   const { database } = kit.sql("control")
   const elsewhere = kit.handle("events") !== kit.handle("control")
   const auditOutbox = elsewhere ? kit.outbox("control").signals : undefined
@@ -50,15 +51,20 @@ export async function controlPlane(kit: Kit): Promise<ControlPlane> {
   const signals = createControlSignals()
   const apiKeys = createApiKeyAuthenticator({ keys, signals, clock: kit.clock })
   const directory = createTenantDirectory({ tenants, signals, clock: kit.clock })
+  const users = kit.guard("control", "users", createUserStore(deps), USER_STORE_OPERATIONS)
+  const agents = kit.guard("control", "agents", createAgentStore(deps), AGENT_STORE_OPERATIONS)
+  const roles = kit.guard("control", "roles", createRoleStore(deps), ROLE_STORE_OPERATIONS)
+  const flows = controlFlows(kit, { tenants, users, agents, roles, keys, signals }, others)
   kit.before("control", () => rawTenants.ensure(systemScope(), DEFAULT_TENANT))
   return {
     services: [
       createControlService({
         tenants,
-        users: kit.guard("control", "users", createUserStore(deps), USER_STORE_OPERATIONS),
-        agents: kit.guard("control", "agents", createAgentStore(deps), AGENT_STORE_OPERATIONS),
+        users,
+        agents,
         keys,
-        roles: kit.guard("control", "roles", createRoleStore(deps), ROLE_STORE_OPERATIONS),
+        roles,
+        flows,
         configs: kit.guard("control", "configs", createConfigStore(deps), CONFIG_STORE_OPERATIONS),
         signals,
         minter: createTokenMinter(),
@@ -77,6 +83,7 @@ export async function controlPlane(kit: Kit): Promise<ControlPlane> {
           return { removed, more: removed >= SWEEP_ROWS }
         },
       },
+      ...flowSweepers(flows),
     ],
     apiKeys,
     directory,

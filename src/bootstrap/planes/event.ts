@@ -1,6 +1,6 @@
 import { LOCK_STORE_OPERATIONS } from "../../domain/cache/lock-model.ts"
 import { LockQueue } from "../../domain/cache/lock-queue.ts"
-import { AUDIT_STORE_OPERATIONS } from "../../domain/event/audit-ports.ts"
+import { AUDIT_STORE_OPERATIONS, type AuditStore } from "../../domain/event/audit-ports.ts"
 import { retireAudit } from "../../domain/event/audit-retention.ts"
 import { JOB_STORE_OPERATIONS } from "../../domain/event/job-ports.ts"
 import { JobQueue } from "../../domain/event/job-queue.ts"
@@ -16,6 +16,7 @@ import type { Kit, Plane } from "../kit.ts"
 const SWEEP_ROWS = 1_000
 const SWEEP_DAYS = 4
 const DAY_MS = 86_400_000
+const LEFTOVERS_POLL_MS = [60_000, 120_000] as const
 
 /** JobService and LockService: what waits for leases, so it lives where nothing is forgotten. */
 export async function workPlane(kit: Kit): Promise<Plane> {
@@ -55,8 +56,13 @@ export async function workPlane(kit: Kit): Promise<Plane> {
   }
 }
 
+/** The audit plane, and what flows over several planes use of it. */
+export interface AuditPlane extends Plane {
+  readonly audit: AuditStore
+}
+
 /** AuditService. */
-export async function auditPlane(kit: Kit): Promise<Plane> {
+export async function auditPlane(kit: Kit): Promise<AuditPlane> {
   const { database, capabilities } = kit.sql("events")
   const audit = kit.guard(
     "events",
@@ -64,12 +70,14 @@ export async function auditPlane(kit: Kit): Promise<Plane> {
     createPostgresAuditStore(database, { clock: kit.clock, concurrency: capabilities.concurrency }),
     AUDIT_STORE_OPERATIONS,
   )
-  // Changes of the control plane cannot be recorded in their own transaction then.
-  if (kit.handle("events") !== kit.handle("control")) {
-    const handle = auditHandler(audit, () => kit.clock.now())
-    kit.outbox("control").serve({ topic: AUDIT_TOPIC, handle, batch: 50 })
-  }
+  // Where the log is in the database of the changes, their own transaction records them. Then the outbox has at most what another
+  // configuration has left behind.
+  const apart = kit.handle("events") !== kit.handle("control")
+  const handle = auditHandler(audit, () => kit.clock.now())
+  const pollMs = apart ? undefined : LEFTOVERS_POLL_MS
+  kit.outbox("control").serve({ topic: AUDIT_TOPIC, handle, batch: 50, pollMs })
   return {
+    audit,
     services: [createAuditService({ audit, pages: kit.pages, clock: kit.clock })],
     needs: ["events"],
     sweepers: [

@@ -1,7 +1,12 @@
 import { v7 as uuidv7 } from "uuid"
 import type { Config } from "../../config/schema.ts"
 import { maintainIndexes } from "../../domain/memory/optimize-collection.ts"
-import { type Embedder, type Embedders, MEMORY_STORE_OPERATIONS } from "../../domain/memory/ports.ts"
+import {
+  type Embedder,
+  type Embedders,
+  MEMORY_STORE_OPERATIONS,
+  type MemoryStore,
+} from "../../domain/memory/ports.ts"
 import { createMemoryService } from "../../services/memory-service.ts"
 import { createLexicalEmbedder, createOpenAiEmbedder } from "../../stores/embedders/index.ts"
 import { createMemoryStore } from "../../stores/postgres/memory-store.ts"
@@ -12,8 +17,14 @@ const INDEX_BUDGET_MS = 10_000
 /** On one connection exact search stays the better choice for longer. */
 const EMBEDDED_INDEX_THRESHOLD = 20_000
 
+/** The memory plane, and what flows over several planes use of it. */
+export interface MemoryPlane extends Plane {
+  readonly store: MemoryStore
+  readonly embedders: Embedders
+}
+
 /** MemoryService over pgvector. */
-export async function memoryPlane(kit: Kit): Promise<Plane> {
+export async function memoryPlane(kit: Kit): Promise<MemoryPlane> {
   const { database, capabilities } = kit.sql("memory")
   const raw = createMemoryStore({
     database,
@@ -30,6 +41,8 @@ export async function memoryPlane(kit: Kit): Promise<Plane> {
     newId: () => uuidv7(),
   }
   return {
+    store,
+    embedders: deps.embedders,
     services: [createMemoryService(deps)],
     needs: ["memory"],
     sweepers: [

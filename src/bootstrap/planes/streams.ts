@@ -1,6 +1,6 @@
 import { EventLog } from "../../domain/event/event-log.ts"
 import { EVENT_STORE_OPERATIONS } from "../../domain/event/event-store.ts"
-import { SESSION_STORE_OPERATIONS } from "../../domain/event/session-store.ts"
+import { SESSION_STORE_OPERATIONS, type SessionStore } from "../../domain/event/session-store.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { createEventService } from "../../services/event-service.ts"
 import { createSessionService } from "../../services/session-service.ts"
@@ -11,8 +11,14 @@ import type { Kit, Plane } from "../kit.ts"
 const SWEEP_ROWS = 1_000
 const DAY_MS = 86_400_000
 
+/** The stream plane, and what flows over several planes use of it. */
+export interface StreamPlane extends Plane {
+  readonly events: EventLog
+  readonly sessions: SessionStore
+}
+
 /** EventService and SessionService. */
-export async function streamPlane(kit: Kit): Promise<Plane> {
+export async function streamPlane(kit: Kit): Promise<StreamPlane> {
   const { database, capabilities } = kit.sql("events")
   const { clock, logger, pages } = kit
   const store = kit.guard(
@@ -29,6 +35,8 @@ export async function streamPlane(kit: Kit): Promise<Plane> {
   )
   const events = new EventLog(store, { logger })
   return {
+    events,
+    sessions,
     services: [
       createEventService({ events, pages, clock }),
       createSessionService({

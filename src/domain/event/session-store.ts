@@ -81,6 +81,9 @@ export interface SessionStore {
   /** Pages through messages by sequence. Cut at about {@link MAX_LIST_BYTES}. Rejects with NOT_FOUND. */
   messages(scope: CallScope, sessionId: string, newestFirst: boolean, page: PageRequest): Promise<MessagePage>
 
+  /** Removes a session with its messages at once, for the erasure of a subject. Answers whether it was there. */
+  erase(scope: CallScope, sessionId: string): Promise<boolean>
+
   /**
    * Reclaims expired sessions with their messages, up to `limit` rows, of all tenants with the platform's scope.
    * @returns how many rows; fewer than `limit` means that none is left.
@@ -94,6 +97,7 @@ export const SESSION_STORE_OPERATIONS: Operations<SessionStore> = {
   update: "write",
   end: "write",
   append: "write",
+  erase: "write",
   sweep: "write",
   get: "read",
   list: "read",

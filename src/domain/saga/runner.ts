@@ -21,8 +21,10 @@ export interface StepContext {
 export interface StepDefinition {
   readonly name: string
   run(scope: CallScope, context: StepContext): Promise<JsonObject | undefined>
-  /** Takes it back; also called when it is unknown whether it happened. A step without it is not taken back. */
+  /** Takes it back once it is done. A step without it is not taken back. */
   undo?(scope: CallScope, context: StepContext): Promise<void>
+  /** A refusal may leave parts of the step behind, so that it is taken back as well. Otherwise a refusal means that nothing happened. */
+  readonly partial?: boolean
 }
 
 /** A kind of saga. */
@@ -198,13 +200,15 @@ export class SagaRunner {
     return { ...tried, nextMs: this.#clock.now() + wait * (0.75 + Math.random() / 2) }
   }
 
-  /** Back to the beginning. The step that was refused may have happened in part, so it is taken back as well. */
+  /** Back to the beginning. */
   #turned(saga: Saga, at: number): Saga {
+    const refused = saga.steps[at]?.name
+    const partial = this.#definition(saga.kind).steps.some((each) => each.name === refused && each.partial)
     const steps = saga.steps.map((step, index): SagaStep => {
-      if (index === at) return { ...step, state: "compensating" }
-      return step
+      return index === at && partial ? { ...step, state: "compensating" } : step
     })
-    return { ...saga, steps, state: "compensating", failures: 0 }
+    const state = steps.some(toTakeBack) ? "compensating" : "compensated"
+    return { ...saga, steps, state, failures: 0 }
   }
 
   #stuck(saga: Saga, fault: SagaFault): Saga {

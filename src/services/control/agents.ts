@@ -2,6 +2,7 @@
 import { parseFilter } from "../../domain/kernel/filter/index.ts"
 import { AgentSchema } from "../../gen/keelplane/v1/control_service_pb.ts"
 import { maskedFields, patchOf } from "../field-mask.ts"
+import { collectionDraft } from "../memory-messages.ts"
 import { type ControlHandlers, type ControlServiceDeps, PAGE } from "./deps.ts"
 import {
   AGENT_FILTER,
@@ -18,10 +19,19 @@ type AgentHandlers = Pick<
 >
 
 /** Handlers over the agent store. Disabling or deleting agents changes whether keys are good. */
-export function agentHandlers({ agents, pages, signals }: ControlServiceDeps): AgentHandlers {
+export function agentHandlers({ agents, flows, pages, signals }: ControlServiceDeps): AgentHandlers {
   return {
-    createAgent: async ({ agent }, ctx) => {
+    createAgent: async ({ agent, provision }, ctx) => {
       if (agent === undefined) return {}
+      if (provision !== undefined) {
+        const wanted = {
+          collection: provision.collection === undefined ? undefined : collectionDraft(provision.collection),
+          stream: provision.stream,
+          roleIds: provision.roleIds,
+        }
+        const outcome = await flows.createAgent(ctx, idOf(agent.agentId), agentFields(agent), wanted)
+        return { ...outcome, agent: outcome.agent === undefined ? undefined : agentMessage(outcome.agent) }
+      }
       return { agent: agentMessage(await agents.create(ctx, idOf(agent.agentId), agentFields(agent))) }
     },
     getAgent: async (req, ctx) => ({ agent: agentMessage(await agents.get(ctx, req.agentId)) }),

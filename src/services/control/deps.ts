@@ -1,5 +1,6 @@
 /** What ControlService is made of. */
 import type { TokenMinter } from "../../domain/control/api-key-token.ts"
+import type { ControlFlows } from "../../domain/control/flows.ts"
 import type {
   AgentStore,
   ApiKeyStore,
@@ -22,6 +23,7 @@ export interface ControlServiceDeps {
   readonly keys: ApiKeyStore
   readonly roles: RoleStore
   readonly configs: ConfigStore
+  readonly flows: ControlFlows
   /** Shared with the authenticator and the tenant directory, so that they notice changes at once. */
   readonly signals: ControlSignals
   readonly minter: TokenMinter

@@ -4,6 +4,7 @@ import { TenantSchema } from "../../gen/keelplane/v1/control_service_pb.ts"
 import { maskedFields, patchOf } from "../field-mask.ts"
 import { type ControlHandlers, type ControlServiceDeps, PAGE } from "./deps.ts"
 import { requiredId, TENANT_FILTER, TENANT_NAMES, tenantFields, tenantMessage } from "./resource-messages.ts"
+import { certificateMessage } from "./sagas.ts"
 
 type TenantHandlers = Pick<
   ControlHandlers,
@@ -11,7 +12,7 @@ type TenantHandlers = Pick<
 >
 
 /** Handlers over the tenant store. */
-export function tenantHandlers({ tenants, pages, signals }: ControlServiceDeps): TenantHandlers {
+export function tenantHandlers({ tenants, flows, pages, signals }: ControlServiceDeps): TenantHandlers {
   return {
     createTenant: async ({ tenant }, ctx) => {
       if (tenant === undefined) return {}
@@ -38,9 +39,14 @@ export function tenantHandlers({ tenants, pages, signals }: ControlServiceDeps):
       return { tenant: tenantMessage(updated) }
     },
     deleteTenant: async (req, ctx) => {
-      const deletedRowCount = await tenants.delete(ctx, req.tenantId, req.force, req.ifRevisionMatch)
+      const { deleted, certificate, sagaId, pending } = await flows.deleteTenant(
+        ctx,
+        req.tenantId,
+        req.force,
+        req.ifRevisionMatch,
+      )
       signals.identityChanged()
-      return { deletedRowCount }
+      return { deletedRowCount: deleted, certificate: certificateMessage(certificate), sagaId, pending }
     },
   }
 }

@@ -13,7 +13,7 @@ import type { Clock } from "../../domain/kernel/clock.ts"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { JsonValue } from "../../domain/kernel/json.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
-import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import { type CacheLimits, Core } from "./core.ts"
 import { Gate } from "./gate.ts"
 import { IdempotencyRecords } from "./idempotency.ts"
@@ -63,6 +63,18 @@ export class InProcessCacheStore implements CacheStore {
       for (const space of tenant.spaces.values()) entries += space.entries.size
     }
     return { bytes: this.#core.bytes, entries }
+  }
+
+  /** Frees all keys of a tenant, and what repeated calls would be answered; answers how many keys there were. */
+  eraseTenant(tenant: TenantId): number {
+    this.#records.forget(tenant)
+    return this.#core.forget(tenant)
+  }
+
+  /** Whether the tenant has any key, expired ones included. */
+  holdsTenant(tenant: TenantId): boolean {
+    const spaces = this.#core.tenants.get(tenant)?.spaces.values() ?? []
+    return [...spaces].some(({ entries }) => entries.size > 0)
   }
 
   get(scope: CallScope, namespace: Namespace, key: string): CacheEntry | undefined {

@@ -75,6 +75,15 @@ export class Core {
     return space
   }
 
+  /** Drops everything of a tenant; answers how many keys there were. */
+  forget(tenantId: TenantId): number {
+    const tenant = this.tenants.get(tenantId)
+    if (tenant === undefined) return 0
+    this.tenants.delete(tenantId)
+    this.bytes -= tenant.bytes
+    return [...tenant.spaces.values()].reduce((sum, { entries }) => sum + entries.size, 0)
+  }
+
   /** Raises LIMIT_EXCEEDED for a key that could not stay even if it were alone. */
   checkFits(space: Space, bytes: number): void {
     const { maxBytes, maxBytesPerTenant, maxKeyBytes } = this.limits

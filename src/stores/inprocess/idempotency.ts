@@ -44,6 +44,11 @@ export class IdempotencyRecords {
     this.#limits = limits
   }
 
+  /** Drops all records of a tenant. */
+  forget(tenant: TenantId): void {
+    this.#tenants.delete(tenant)
+  }
+
   /**
    * Runs `work` once per request_id and remembers its result, which must not change afterwards. A failure is not remembered.
    * Raises REQUEST_ID_REUSED for a known request_id with another body.

@@ -1,5 +1,6 @@
 /** The in-process engines of the cache plane, as bootstrap takes them. */
 import type { CacheStore, PubSub, RateLimiter } from "../../domain/cache/ports.ts"
+import type { TenantEraser } from "../../domain/control/erasure.ts"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import { InProcessCacheStore } from "./cache-store.ts"
 import { InProcessPubSub } from "./pubsub.ts"
@@ -24,6 +25,8 @@ export interface InProcessEngines {
   readonly store: CacheStore & Pick<InProcessCacheStore, "usage">
   readonly pubsub: PubSub
   readonly limiter: RateLimiter
+  /** The end of a tenant; see TenantEraser. Channels keep nothing. */
+  readonly eraser: TenantEraser
 }
 
 /** Makes the engines. They start empty and hold no timers. */
@@ -33,9 +36,16 @@ export function createInProcessEngines(options: InProcessOptions = {}): InProces
   const maxBytesPerTenant = Math.min(options.maxBytesPerTenant ?? maxBytes, maxBytes)
   const maxKeyBytes = Math.min(16 * MEBIBYTE, maxBytesPerTenant)
   const limits = { maxBytes, maxBytesPerTenant, maxKeyBytes }
-  return {
-    store: new InProcessCacheStore({ clock, limits, scripts: options.scripts }),
-    pubsub: new InProcessPubSub(clock),
-    limiter: new InProcessRateLimiter(clock),
+  const store = new InProcessCacheStore({ clock, limits, scripts: options.scripts })
+  const limiter = new InProcessRateLimiter(clock)
+  const eraser: TenantEraser = {
+    store: "cache",
+    holds: async ({ tenant }) => store.holdsTenant(tenant),
+    erase: async ({ tenant }) =>
+      [
+        { store: "cache", what: "keys", count: store.eraseTenant(tenant) },
+        { store: "cache", what: "rate_limits", count: limiter.eraseTenant(tenant) },
+      ].filter(({ count }) => count > 0),
   }
+  return { store, pubsub: new InProcessPubSub(clock), limiter, eraser }
 }

@@ -45,6 +45,14 @@ export class InProcessRateLimiter implements RateLimiter {
     this.#records = new IdempotencyRecords(clock)
   }
 
+  /** Forgets all windows of a tenant; answers how many there were. */
+  eraseTenant(tenant: TenantId): number {
+    this.#records.forget(tenant)
+    const size = this.#tenants.get(tenant)?.counters.size ?? 0
+    this.#tenants.delete(tenant)
+    return size
+  }
+
   check(
     scope: CallScope,
     rules: readonly RateLimitRule[],

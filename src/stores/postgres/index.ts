@@ -9,3 +9,4 @@ export { type EmbeddedEngine, type EmbeddedOptions, openEmbedded } from "./open-
 export { openServer, type ServerOptions } from "./open-server.ts"
 export { getOrCreateSecret } from "./platform-settings.ts"
 export { assertIsolation } from "./tenancy.ts"
+export { createTenantEraser } from "./tenant-eraser.ts"

@@ -63,6 +63,7 @@ export function createPostgresSessionStore(
     append: (scope, batch) => appends.add(scope, { batch, idempotency: scope.idempotency }),
     messages: (scope, sessionId, newestFirst, page) =>
       listMessages(database, scope, { sessionId, newestFirst, page }, clock.now()),
+    erase: (scope, sessionId) => database.transaction(scope, (tx) => eraseSession(tx, sessionId)),
     sweep: (scope, limit) => database.transaction(scope, (tx) => sweepSessions(tx, clock.now(), limit)),
   }
 }
@@ -105,6 +106,15 @@ async function changeSession(
   const after = change(before)
   if (after !== before) await tx.query(updateSession(tx.scope.tenant, after))
   return after
+}
+
+async function eraseSession(tx: Tx, sessionId: string): Promise<boolean> {
+  const values = [tx.scope.tenant, sessionId]
+  const [, gone] = await tx.pipeline([
+    { text: "delete from session_messages where tenant = $1 and session_id = $2", values },
+    { text: "delete from sessions where tenant = $1 and session_id = $2", values },
+  ])
+  return (gone?.count ?? 0) > 0
 }
 
 const SWEEP_SESSIONS = 100

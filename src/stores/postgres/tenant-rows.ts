@@ -8,8 +8,10 @@ interface TenantTable {
   readonly refers: readonly string[]
 }
 
-// The audit log outlives its tenant; idempotency records say nothing about whether a tenant is in use.
-const LEFT_OUT = ["audit_records", "audit_days", "audit_chains", "idempotency"]
+// The audit log outlives its tenant, and so do the entries of the outbox that are on their way into it.
+const KEPT = ["audit_records", "audit_days", "audit_chains", "outbox", "idempotency"]
+/** Say nothing about whether a tenant is in use. */
+const INCIDENTAL = ["sagas"]
 
 const TABLES = `select c.oid::text as oid, format('%I.%I', n.nspname, c.relname) as name,
     coalesce((select array_agg(f.confrelid::text) from pg_constraint f
@@ -23,7 +25,7 @@ const TABLES = `select c.oid::text as oid, format('%I.%I', n.nspname, c.relname)
 
 /** Whether any table holds a row of `tenant`. */
 export async function hasTenantRows(tx: Tx, tenant: string): Promise<boolean> {
-  const tables = await tenantTables(tx)
+  const tables = await tenantTables(tx, [...KEPT, ...INCIDENTAL])
   const checks = tables.map(({ name }) => `exists (select from ${name} where tenant = $1)`)
   if (checks.length === 0) return false
   const { rows } = await tx.query<{ held: boolean }>({
@@ -35,16 +37,25 @@ export async function hasTenantRows(tx: Tx, tenant: string): Promise<boolean> {
 
 /** Deletes every row of `tenant`, referring tables before those they refer to. Answers how many. */
 export async function deleteTenantRows(tx: Tx, tenant: string): Promise<bigint> {
-  let deleted = 0n
-  for (const { name } of referringFirst(await tenantTables(tx))) {
-    const { count } = await tx.query({ text: `delete from ${name} where tenant = $1`, values: [tenant] })
-    deleted += BigInt(count)
-  }
-  return deleted
+  const gone = await eraseTenantRows(tx, tenant)
+  return gone.reduce((sum, { count }) => sum + BigInt(count), 0n)
 }
 
-async function tenantTables(tx: Tx): Promise<readonly TenantTable[]> {
-  const { rows } = await tx.query<TenantTable>({ name: "kp_tenant_tables", text: TABLES, values: [LEFT_OUT] })
+/** {@link deleteTenantRows}, answering how many per table, empty ones left out. */
+export async function eraseTenantRows(
+  tx: Tx,
+  tenant: string,
+): Promise<readonly { readonly table: string; readonly count: number }[]> {
+  const gone: { table: string; count: number }[] = []
+  for (const { name } of referringFirst(await tenantTables(tx, KEPT))) {
+    const { count } = await tx.query({ text: `delete from ${name} where tenant = $1`, values: [tenant] })
+    if (count > 0) gone.push({ table: name.slice(name.indexOf(".") + 1), count })
+  }
+  return gone
+}
+
+async function tenantTables(tx: Tx, leftOut: readonly string[]): Promise<readonly TenantTable[]> {
+  const { rows } = await tx.query<TenantTable>({ name: "kp_tenant_tables", text: TABLES, values: [leftOut] })
   return rows
 }
 

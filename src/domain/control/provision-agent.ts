@@ -1,0 +1,162 @@
+/** An agent with what it needs in the other planes: all of it, or none. */
+import { createHash } from "node:crypto"
+import { v5 as uuidv5 } from "uuid"
+import type { Namespaces } from "../cache/namespaces.ts"
+import type { CacheStore } from "../cache/ports.ts"
+import { appendBatch } from "../event/append-events.ts"
+import type { EventLog } from "../event/event-log.ts"
+import { DomainError } from "../kernel/errors.ts"
+import type { JsonObject } from "../kernel/json.ts"
+import type { CallScope } from "../kernel/scope.ts"
+import { createCollection } from "../memory/create-collection.ts"
+import type { CollectionDraft } from "../memory/model.ts"
+import type { Embedders, MemoryStore } from "../memory/ports.ts"
+import type { SagaDefinition, StepContext, StepDefinition } from "../saga/runner.ts"
+import type { AgentFields } from "./model.ts"
+import type { AgentStore, RoleStore } from "./ports.ts"
+
+/** The kind of the saga; its subject is the agent's id. */
+export const CREATE_AGENT = "create-agent"
+
+/** What an agent is to have besides its row. */
+export interface AgentProvision {
+  readonly collection: CollectionDraft | undefined
+  /** Whether the stream `agent-<id>` begins with an event `agent.created`. */
+  readonly stream: boolean
+  /** Roles to be given to it everywhere. */
+  readonly roleIds: readonly string[]
+}
+
+/** What the saga works on. */
+export interface ProvisionDeps {
+  readonly agents: AgentStore
+  readonly roles: RoleStore
+  readonly memory: MemoryStore
+  readonly embedders: Embedders
+  readonly events: Pick<EventLog, "append">
+  readonly cache: CacheStore
+  readonly namespaces: Namespaces
+}
+
+/** The saga's input. */
+export function provisionInput(fields: AgentFields, provision: AgentProvision): JsonObject {
+  return JSON.parse(JSON.stringify({ fields, provision })) as JsonObject
+}
+
+/**
+ * The saga: `agent`, `roles`, `collection`, `cache`, `stream`. The stream is last, for a stream that is deleted can never be made
+ * again, and after it nothing can be refused any more.
+ */
+export function createAgentSaga(deps: ProvisionDeps): SagaDefinition {
+  return {
+    kind: CREATE_AGENT,
+    steps: [agent(deps), roles(deps), collection(deps), cache(deps), stream(deps)],
+  }
+}
+
+function agent({ agents }: ProvisionDeps): StepDefinition {
+  return {
+    name: "agent",
+    run: async (scope, context) => {
+      await agents.create(once(scope, context), context.saga.subject, inputOf(context).fields)
+      return {}
+    },
+    // With it go its roles.
+    undo: (scope, { saga }) => gone(agents.delete(scope, saga.subject)),
+  }
+}
+
+function roles({ roles: store }: ProvisionDeps): StepDefinition {
+  return {
+    name: "roles",
+    run: async (scope, context) => {
+      const subject = { kind: "agent", id: context.saga.subject } as const
+      for (const roleId of inputOf(context).provision.roleIds) await store.assign(scope, roleId, subject, "")
+      return {}
+    },
+  }
+}
+
+function collection(deps: ProvisionDeps): StepDefinition {
+  return {
+    name: "collection",
+    run: async (scope, context): Promise<JsonObject> => {
+      const draft = inputOf(context).provision.collection
+      if (draft === undefined) return {}
+      const store = deps.memory
+      const complete = { ...draft, defaultTtlMs: draft.defaultTtlMs }
+      await createCollection({ store, embedders: deps.embedders }, once(scope, context), complete)
+      return { collection: draft.id }
+    },
+    undo: async (scope, context) => {
+      const id = context.result("collection").collection
+      if (typeof id === "string") await gone(deps.memory.deleteCollection(scope, id, undefined))
+    },
+  }
+}
+
+/** What was cached for an earlier agent of the same id is not for this one. */
+function cache({ cache: store, namespaces }: ProvisionDeps): StepDefinition {
+  return {
+    name: "cache",
+    run: async (scope, { saga }) => {
+      for (const namespace of namespaces.list())
+        await store.invalidateTags(scope, namespace, [`agent:${saga.subject}`])
+      return {}
+    },
+  }
+}
+
+/** Makes ids of events from ids of steps; any UUID will do. */
+const EVENT_ID_SPACE = "5d2a3c1e-8f0b-4c55-9a6e-0f3b7a1c9d24"
+
+function stream({ events }: ProvisionDeps): StepDefinition {
+  return {
+    name: "stream",
+    run: async (scope, context): Promise<JsonObject> => {
+      const { provision, fields } = inputOf(context)
+      if (!provision.stream) return {}
+      const name = `agent-${context.saga.subject}`
+      const created = {
+        // The store knows a repetition by it.
+        eventId: uuidv5(context.opId, EVENT_ID_SPACE),
+        type: "agent.created",
+        data: {
+          kind: "json",
+          value: { agent_id: context.saga.subject, user_id: fields.userId, display_name: fields.displayName },
+        },
+        contentType: "",
+        correlationId: context.saga.id,
+        causationId: "",
+        traceParent: "",
+      } as const
+      await events.append(scope, appendBatch(name, { kind: "no_stream" }, [created]))
+      return { stream: name }
+    },
+  }
+}
+
+function inputOf({ saga }: StepContext): {
+  readonly fields: AgentFields
+  readonly provision: AgentProvision
+} {
+  return saga.input as unknown as { fields: AgentFields; provision: AgentProvision }
+}
+
+/** The step's own request_id: the store answers a repetition what it answered first. */
+function once(scope: CallScope, { opId }: StepContext): CallScope {
+  const bodyHash = createHash("sha256").update(opId).digest()
+  return {
+    ...scope,
+    idempotency: { method: "keelplane.v1.ControlService/CreateAgent", requestId: opId, bodyHash },
+  }
+}
+
+/** What is not there any more need not be taken back. */
+async function gone(work: Promise<unknown>): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    if (!(error instanceof DomainError && error.reason === "NOT_FOUND")) throw error
+  }
+}

@@ -1,0 +1,167 @@
+/** Flows over several stores: agents with what they need, the end of tenants and of subjects. */
+import assert from "node:assert/strict"
+import { before, describe, it } from "node:test"
+import type { AgentProvision } from "../../src/domain/control/provision-agent.ts"
+import { appendBatch } from "../../src/domain/event/append-events.ts"
+import { DEFAULT_SESSION_TTL_MS } from "../../src/domain/event/session-model.ts"
+import { type CallScope, DEFAULT_TENANT, systemScope, type TenantId } from "../../src/domain/kernel/scope.ts"
+import type { CollectionDraft } from "../../src/domain/memory/model.ts"
+import { ALL_PARTS } from "../../src/domain/memory/model.ts"
+import { AGENT, rejects, TENANT, USER, withRequestId } from "../contract/control-support.ts"
+import { freshTenant } from "../engines/pglite.ts"
+import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
+import { controlFlows } from "../support/control-flows.ts"
+
+const COLLECTION: CollectionDraft = {
+  id: "agent-memory",
+  description: "",
+  labels: {},
+  dimension: 4,
+  metric: "COSINE",
+  quantization: "NONE",
+  index: { kind: "FLAT" },
+  embedder: "",
+  defaultTtlMs: undefined,
+}
+
+const event = (type: string) => ({
+  eventId: "",
+  type,
+  contentType: "",
+  correlationId: "",
+  causationId: "",
+  traceParent: "",
+})
+
+onSqlEngines((open) => {
+  describe("flows", () => {
+    let world: ReturnType<typeof controlFlows>
+    let scope: CallScope
+    before(async () => {
+      world = controlFlows(await open(), heldClock())
+      scope = systemScope(freshTenant())
+      await world.tenants.create(systemScope(), scope.tenant, TENANT)
+      await world.tenants.ensure(systemScope(), DEFAULT_TENANT)
+    })
+
+    const provision = (id: string, change: Partial<AgentProvision> = {}): AgentProvision => ({
+      collection: { ...COLLECTION, id: `memory-${id}` },
+      stream: true,
+      roleIds: [],
+      ...change,
+    })
+
+    it("give an agent all that it is to have", async () => {
+      await world.roles.create(scope, "writer", {
+        displayName: "",
+        description: "",
+        permissions: ["doc:write"],
+      })
+      const request = withRequestId(scope, "ControlService/CreateAgent", "make-a1", 1)
+      const wanted = provision("a1", { roleIds: ["writer"] })
+      const made = await world.flows.createAgent(request, "a1", AGENT, wanted)
+      assert.equal(made.pending, false)
+      assert.equal(made.agent?.id, "a1")
+      assert.equal((await world.memory.getCollection(scope, "memory-a1")).dimension, 4)
+      assert.equal((await world.events.store.getStream(scope, "agent-a1")).head, 1n)
+      const grants = await world.roles.grants(scope, [{ kind: "agent", id: "a1" }])
+      assert.equal(grants.length, 1)
+      const again = await world.flows.createAgent(request, "another-id", AGENT, wanted)
+      assert.deepEqual([again.sagaId, again.agent?.id], [made.sagaId, "a1"])
+    })
+
+    it("leave nothing of an agent where a part of it is refused", async () => {
+      await rejects(
+        world.flows.createAgent(scope, "a2", AGENT, provision("a2", { roleIds: ["no-such-role"] })),
+        "NOT_FOUND",
+      )
+      await rejects(world.agents.get(scope, "a2"), "NOT_FOUND")
+      await world.events.append(scope, appendBatch("agent-a3", { kind: "any" }, [event("early")]))
+      await rejects(world.flows.createAgent(scope, "a3", AGENT, provision("a3")), "REVISION_MISMATCH")
+      await rejects(world.agents.get(scope, "a3"), "NOT_FOUND")
+      await rejects(world.memory.getCollection(scope, "memory-a3"), "NOT_FOUND")
+      const kept = await world.agents.create(scope, "a4", AGENT)
+      await rejects(world.flows.createAgent(scope, "a4", AGENT, provision("a4")), "ALREADY_EXISTS")
+      assert.deepEqual(await world.agents.get(scope, "a4"), kept)
+    })
+
+    it("erase a subject from every plane and certify it", async () => {
+      await world.users.create(scope, "ada", USER)
+      await world.users.create(scope, "bob", USER)
+      const draft = {
+        title: "",
+        metadata: {},
+        state: "{}",
+        agentId: "x",
+        expiry: { kind: "ttl", ttlMs: DEFAULT_SESSION_TTL_MS },
+      } as const
+      await world.sessions.create(scope, { ...draft, sessionId: "s-ada", userId: "ada" })
+      await world.sessions.create(scope, { ...draft, sessionId: "s-bob", userId: "bob" })
+      const collection = await world.memory.createCollection(scope, { ...COLLECTION, id: "notes" })
+      const record = (id: string, user: string) => ({
+        id,
+        text: id,
+        vector: new Float32Array([1, 0, 0, 0]),
+        metadata: { user_id: user },
+        expireTimeMs: undefined,
+        ifRevisionMatch: undefined,
+      })
+      await world.memory.upsert(scope, collection, [record("r-ada", "ada"), record("r-bob", "bob")])
+      await world.events.append(scope, appendBatch("user-ada", { kind: "any" }, [event("seen")]))
+      const { certificate, pending } = await world.flows.eraseSubject(scope, { kind: "user", id: "ada" })
+      assert.equal(pending, false)
+      assert.ok(certificate !== undefined)
+      const counts = Object.fromEntries(certificate.removals.map(({ what, count }) => [what, count]))
+      assert.equal(counts.users, 1)
+      assert.equal(counts.sessions, 1)
+      assert.equal(counts.records, 1)
+      assert.equal(counts.streams, 1)
+      assert.equal(certificate.remaining, 0)
+      assert.ok(!JSON.stringify(certificate).includes("ada"))
+      await rejects(world.users.get(scope, "ada"), "NOT_FOUND")
+      await rejects(world.sessions.get(scope, "s-ada"), "NOT_FOUND")
+      assert.equal((await world.sessions.get(scope, "s-bob")).userId, "bob")
+      const left = await world.memory.get(scope, collection, ["r-ada", "r-bob"], ALL_PARTS)
+      assert.deepEqual(
+        left.map(({ id }) => id),
+        ["r-bob"],
+      )
+      const audited = await world.audit.query(scope, { action: "CertifyErasure" }, { size: 10 })
+      assert.equal(audited.items.length, 1)
+      assert.ok(audited.items[0]?.detailsJson.includes(certificate.digest))
+      const nobody = await world.flows.eraseSubject(scope, { kind: "agent", id: "never-was" })
+      assert.equal(nobody.certificate?.removals.filter(({ store }) => store !== "cache").length, 0)
+    })
+
+    it("end a tenant in every store, with a certificate, and refuse to where it holds anything", async () => {
+      const platform = systemScope()
+      const id: TenantId = freshTenant()
+      const theirs = systemScope(id)
+      const { revision } = await world.tenants.create(platform, id, TENANT)
+      await world.users.create(theirs, "ada", USER)
+      await world.events.append(theirs, appendBatch("s", { kind: "any" }, [event("e")]))
+      await rejects(world.flows.deleteTenant(platform, id, false, undefined), "FAILED_PRECONDITION")
+      await rejects(world.flows.deleteTenant(platform, id, true, revision + 1n), "REVISION_MISMATCH")
+      assert.equal((await world.tenants.get(platform, id)).status, "ACTIVE")
+      await rejects(
+        world.flows.deleteTenant(platform, DEFAULT_TENANT, true, undefined),
+        "FAILED_PRECONDITION",
+      )
+      await rejects(world.flows.deleteTenant(platform, freshTenant(), true, undefined), "NOT_FOUND")
+      const request = withRequestId(platform, "ControlService/DeleteTenant", `end-${id}`, 1)
+      const ended = await world.flows.deleteTenant(request, id, true, revision)
+      assert.equal(ended.pending, false)
+      assert.ok(ended.deleted >= 2n)
+      assert.ok(ended.certificate?.removals.some(({ what }) => what === "users"))
+      await rejects(world.tenants.get(platform, id), "NOT_FOUND")
+      assert.equal(await world.tenants.status(platform, id), undefined)
+      const audited = await world.audit.query(theirs, { action: "CertifyErasure" }, { size: 10 })
+      assert.equal(audited.items.length, 1)
+      const again = await world.flows.deleteTenant(request, id, true, revision)
+      assert.deepEqual(again, ended)
+      const empty = freshTenant()
+      await world.tenants.create(platform, empty, TENANT)
+      assert.equal((await world.flows.deleteTenant(platform, empty, false, undefined)).deleted, 0n)
+    })
+  })
+})
