@@ -1,0 +1,163 @@
+/** Changes of one session by many callers in one conditional batch: read the head, decide in order, write. */
+import { randomUUID } from "node:crypto"
+import type { Session as Conversation, MessageDraft } from "../../domain/event/session-model.ts"
+import type { Clock } from "../../domain/kernel/clock.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { Outcome } from "../group-commit.ts"
+import { type AnswerRow, type NewAnswer, type Repeatable, Repetitions, requestKeys } from "./answers.ts"
+import type { Cluster } from "./database.ts"
+import type { SessionIndex } from "./session-index.ts"
+import { readHead } from "./session-list.ts"
+import {
+  insertAnswer,
+  insertMessage,
+  type PlacedMessage,
+  type SessionHead,
+  selectAnswers,
+  touchHead,
+  writeHead,
+} from "./session-rows.ts"
+import { nextStamp, settle, untilApplied } from "./stamp.ts"
+
+/** What a change comes to. */
+export interface Changed {
+  /** The session as it is then; the same object where nothing changes. */
+  readonly session: Conversation
+  readonly messages?: readonly MessageDraft[]
+  readonly answer: unknown
+}
+
+/** One caller's change. */
+export interface SessionItem extends Repeatable {
+  readonly sessionId: string
+  /** Names the port's method. */
+  readonly operation: string
+  readonly bytes: number
+  /** Decides. `before` is undefined where there is no such session; throws what the caller is refused with. */
+  apply(before: Conversation | undefined, now: number): Changed
+}
+
+/** Runs the changes of one session. */
+export class SessionChanges {
+  readonly #cql: Cluster
+  readonly #index: SessionIndex
+  readonly #clock: Clock
+
+  constructor(cql: Cluster, index: SessionIndex, clock: Clock) {
+    this.#cql = cql
+    this.#index = index
+    this.#clock = clock
+  }
+
+  /** One outcome per item, in order. Repetitions answer what the first call answered. */
+  run(scope: CallScope, items: readonly SessionItem[]): Promise<readonly Outcome<unknown>[]> {
+    let again = false
+    return untilApplied(scope, () => {
+      const serial = again
+      again = true
+      return this.#attempt(scope, items, serial)
+    })
+  }
+
+  /** Undefined when another daemon was faster. */
+  async #attempt(
+    scope: CallScope,
+    items: readonly SessionItem[],
+    again: boolean,
+  ): Promise<readonly Outcome<unknown>[] | undefined> {
+    const [first] = items
+    if (first === undefined) return []
+    const { sessionId } = first
+    const now = this.#clock.now()
+    const keys = requestKeys(items, ({ operation }) => operation)
+    // Answers are looked for after the head: what a head has seen must be seen of them too, on whichever node.
+    const head = await readHead(this.#cql, scope, sessionId, again || keys.length > 0)
+    const kept = await this.#answers(scope, sessionId, keys)
+    const repeated = new Repetitions<SessionItem, unknown>(items, kept, now, ({ operation }) => operation)
+    const course = new Course(head, now)
+    const outcomes = repeated.fresh.map((item) => course.take(item))
+    const answers = repeated.answers(outcomes, now)
+    if (course.changed || answers.length > 0) {
+      if (!(await this.#write(scope, sessionId, course, answers))) return undefined
+    }
+    return repeated.outcomes(outcomes)
+  }
+
+  async #answers(
+    scope: CallScope,
+    sessionId: string,
+    keys: readonly string[],
+  ): Promise<readonly AnswerRow[]> {
+    if (keys.length === 0) return []
+    return this.#cql.read<AnswerRow>(scope, selectAnswers(scope.tenant, sessionId, keys))
+  }
+
+  /** Whether it took place. */
+  async #write(
+    scope: CallScope,
+    sessionId: string,
+    course: Course,
+    answers: readonly NewAnswer[],
+  ): Promise<boolean> {
+    const { head, session, era } = course
+    // An answer is only ever kept of something that has a session.
+    if (session === undefined) return true
+    const { tenant } = scope
+    if (course.opened) await this.#index.file(scope, session, era)
+    else if (session.expireMs < (head.session?.expireMs ?? 0)) await this.#index.remind(scope, session, era)
+    const stamp = nextStamp(head)
+    const write = { tenant, session, era, expected: head.version, stamp }
+    const touches = !course.opened && session.revision === head.session?.revision
+    const statements = [
+      touches ? touchHead(write) : writeHead(write),
+      ...course.messages.map((placed) => insertMessage(tenant, sessionId, placed)),
+      ...answers.map((answer) => insertAnswer(tenant, sessionId, answer)),
+    ]
+    const fate = await settle(
+      { expected: head.version, version: stamp.version },
+      async () => (await this.#cql.cas(scope, statements)).applied,
+      () => readHead(this.#cql, scope, sessionId, true),
+    )
+    return fate === "applied"
+  }
+}
+
+/** A session while the changes of a group are decided, one after the other. */
+class Course {
+  readonly head: SessionHead
+  readonly messages: PlacedMessage[] = []
+  era: string
+  opened = false
+  session: Conversation | undefined
+  readonly #now: number
+
+  constructor(head: SessionHead, now: number) {
+    this.head = head
+    this.era = head.era
+    this.#now = now
+    this.session = head.session !== undefined && head.session.expireMs > now ? head.session : undefined
+  }
+
+  get changed(): boolean {
+    return this.session !== undefined && this.session !== this.head.session
+  }
+
+  take(item: SessionItem): Outcome<unknown> {
+    try {
+      const { session, messages = [], answer } = item.apply(this.session, this.#now)
+      if (this.session === undefined) {
+        this.opened = true
+        this.era = randomUUID()
+      }
+      this.session = session
+      const first = session.messageRevision - BigInt(messages.length) + 1n
+      for (const [at, message] of messages.entries()) {
+        const sequence = first + BigInt(at)
+        this.messages.push({ era: this.era, sequence, createdMs: session.activeMs, message })
+      }
+      return { ok: true, value: answer }
+    } catch (error) {
+      return { ok: false, error }
+    }
+  }
+}

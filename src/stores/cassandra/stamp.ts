@@ -1,0 +1,87 @@
+/**
+ * Changing a partition by compare-and-set on its static head. Every write puts an id of its own into the head, so that no
+ * two states look the same, and the ids before it beside it, so that a write whose answer was lost can be found again.
+ */
+import { randomUUID } from "node:crypto"
+import { DomainError } from "../../domain/kernel/errors.ts"
+import { pause } from "../../domain/kernel/pause.ts"
+import type { CallScope } from "../../domain/kernel/scope.ts"
+import { requireLive } from "../../domain/kernel/wake-ups.ts"
+
+/** Who wrote a head last, and who before; null where nobody has. */
+export interface Stamp {
+  readonly version: string | null
+  /** The writes up to this one, newest last. */
+  readonly recent: readonly string[] | null
+}
+
+/** How many writes a head remembers: a lost answer is found unless more than these came after it. */
+const RECENT = 16
+
+/** The stamp of the next write after `before`. */
+export function nextStamp(before: Stamp | undefined): {
+  readonly version: string
+  readonly recent: string[]
+} {
+  const version = randomUUID()
+  return { version, recent: [...(before?.recent ?? []), version].slice(-RECENT) }
+}
+
+/** What became of a conditional write. */
+export type Fate = "applied" | "lost"
+
+/**
+ * Sends a conditional write. An unknown outcome is resolved by a serial read of the head, which also settles what is under
+ * way; it is passed on only where that read fails or so much was written since that nothing can be told.
+ */
+export async function settle(
+  write: { readonly expected: string | null; readonly version: string },
+  send: () => Promise<boolean>,
+  readSerial: () => Promise<Stamp | undefined>,
+): Promise<Fate> {
+  try {
+    return (await send()) ? "applied" : "lost"
+  } catch (error) {
+    if (!isUnknown(error)) throw error
+    const found = await readSerial().catch(() => {
+      throw error
+    })
+    return fateFrom(write, found) ?? Promise.reject(error)
+  }
+}
+
+function fateFrom(
+  { expected, version }: { readonly expected: string | null; readonly version: string },
+  found: Stamp | undefined,
+): Fate | undefined {
+  const recent = found?.recent ?? []
+  if (recent.includes(version)) return "applied"
+  // The head is as it was, or others went on from there without this write.
+  if ((found?.version ?? null) === expected) return "lost"
+  if (expected === null) return recent.length < RECENT ? "lost" : undefined
+  return recent.includes(expected) ? "lost" : undefined
+}
+
+function isUnknown(error: unknown): boolean {
+  return error instanceof DomainError && error.reason === "OUTCOME_UNKNOWN"
+}
+
+/** How often a write that lost a race tries again before the caller has to. */
+const ATTEMPTS = 30
+const PAUSE_MS = 4
+const MAX_PAUSE_MS = 250
+
+/** Runs `attempt` until it answers something else than undefined, with growing pauses. Raises OVERLOADED when it never does. */
+export async function untilApplied<R>(scope: CallScope, attempt: () => Promise<R | undefined>): Promise<R> {
+  for (let n = 0; n < ATTEMPTS; n++) {
+    const answer = await attempt()
+    if (answer !== undefined) return answer
+    const most = Math.min(PAUSE_MS * 2 ** n, MAX_PAUSE_MS)
+    await pause(most * (0.5 + Math.random() / 2), scope.signal)
+    requireLive(scope)
+  }
+  throw new DomainError("OVERLOADED", "too many daemons write to the same place; nothing was applied", {
+    metadata: { store: "cassandra" },
+    retryDelayMs: 100,
+  })
+}
