@@ -14,6 +14,8 @@ export const ERROR_DOMAIN = "keelplane.dev"
 const UNAVAILABLE = 14
 const RESOURCE_EXHAUSTED = 8
 const DEFAULT_RETRY_DELAY_MS = 100
+/** Any negative number forbids a retry. */
+const NEVER = -1
 /** Trailers have to fit into what clients take: 8 KiB in all with Java's and C++'s defaults, in base64. */
 const MAX_MESSAGE_CHARS = 512
 const MAX_METADATA_CHARS = 256
@@ -90,13 +92,25 @@ function fitting(violations: readonly FieldViolation[]): readonly FieldViolation
   return fit
 }
 
-function retryDelay(failure: DomainError, row: ReasonRow): number | undefined {
-  if (!row.retryable || (row.code !== UNAVAILABLE && row.code !== RESOURCE_EXHAUSTED)) return undefined
+/** Client libraries retry these two by themselves where they are told to; UNKNOWN with us is always OUTCOME_UNKNOWN. */
+const retriedByClients = (code: number) => code === UNAVAILABLE || code === RESOURCE_EXHAUSTED
+
+function delayOf(failure: DomainError): number {
   return Math.max(0, Math.ceil(failure.retryDelayMs ?? DEFAULT_RETRY_DELAY_MS))
 }
 
-/** The status of a failure with a reason. */
-export function statusOf(failure: DomainError): RpcStatus {
+function retryDelay(failure: DomainError, row: ReasonRow): number | undefined {
+  return row.retryable && retriedByClients(row.code) ? delayOf(failure) : undefined
+}
+
+/** When a client library may send the call again: never where that could do harm or cannot help. */
+function pushback(failure: DomainError, row: ReasonRow, repeatable: boolean): number | undefined {
+  if (failure.reason === "OUTCOME_UNKNOWN") return repeatable ? delayOf(failure) : NEVER
+  return retryDelay(failure, row) ?? (retriedByClients(row.code) ? NEVER : undefined)
+}
+
+/** The status of a failure with a reason. `repeatable`: the call has a request_id. */
+export function statusOf(failure: DomainError, repeatable = false): RpcStatus {
   const row = TABLE.get(failure.reason) ?? { code: 13, retryable: false }
   const metadata: Record<string, string> = {}
   for (const [key, value] of Object.entries(failure.metadata)) {
@@ -124,7 +138,7 @@ export function statusOf(failure: DomainError): RpcStatus {
     reason: failure.reason,
     message: presentable(failure.message, MAX_MESSAGE_CHARS),
     details,
-    pushbackMs: failure.reason === "OUTCOME_UNKNOWN" ? -1 : delayMs,
+    pushbackMs: pushback(failure, row, repeatable),
   }
 }
 
@@ -143,10 +157,11 @@ export function toStatus(
   thrown: unknown,
   log: Logger,
   context: { readonly method: string; readonly traceId?: string | undefined },
+  repeatable = false,
 ): RpcStatus {
   if (thrown instanceof DomainError) {
     if (thrown.reason === "INTERNAL") log.error({ ...context, err: thrown }, "call failed on a defect")
-    return statusOf(thrown)
+    return statusOf(thrown, repeatable)
   }
   log.error({ ...context, err: thrown }, "call failed on an unexpected error")
   return INTERNAL

@@ -37,10 +37,20 @@ for (const way of WAYS) {
         assert.equal(outcome.metadata.store, "probe")
         const retries = isRetryable(reason) && (outcome.code === 14 || outcome.code === 8)
         assert.equal(outcome.retryMs !== undefined, retries, reason)
-        const pushback = reason === "OUTCOME_UNKNOWN" ? "-1" : retries ? String(outcome.retryMs) : undefined
+        const never = reason === "OUTCOME_UNKNOWN" || outcome.code === 14 || outcome.code === 8
+        const pushback = retries ? String(outcome.retryMs) : never ? "-1" : undefined
         assert.equal(outcome.pushback, pushback, reason)
         assert.deepEqual(outcome.fields, reason === "INVALID_FIELD" ? ["act"] : [])
       }
+    })
+
+    it("lets client libraries repeat an unknown outcome only under a request_id", async () => {
+      await using edge = await open(way)
+      const named = await edge.echo({ act: "OUTCOME_UNKNOWN", requestId: "r1" })
+      assert.equal(named.reason, "OUTCOME_UNKNOWN")
+      assert.equal(named.pushback, "100")
+      assert.equal(named.retryMs, undefined)
+      assert.equal((await edge.echo({ act: "OUTCOME_UNKNOWN" })).pushback, "-1")
     })
 
     it("hides what it does not know, and logs it", async () => {

@@ -12,7 +12,8 @@ export function error(logger: Logger): Interceptor {
         fail(call, thrown) {
           const meant =
             thrown instanceof DomainError ? thrown : (abortCause(thrown, call.abortReason) ?? thrown)
-          return toStatus(meant, logger, { method: method.name, traceId: call.observed?.traceId })
+          const context = { method: method.name, traceId: call.observed?.traceId }
+          return toStatus(meant, logger, context, call.idempotency !== undefined)
         },
       }
     },
