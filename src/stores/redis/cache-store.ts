@@ -20,7 +20,12 @@ import { requestIdReused } from "./decode-result.ts"
 import { finite } from "./encode-operation.ts"
 import { isCompileError } from "./errors.ts"
 import { type Keys, recordKey } from "./keys.ts"
-import { INVALIDATE_TAGS_SCRIPT, OPERATIONS_SCRIPT, registeredScript } from "./lua/index.ts"
+import {
+  INVALIDATE_TAGS_SCRIPT,
+  OPERATIONS_SCRIPTS,
+  type OperationsScript,
+  registeredScript,
+} from "./lua/index.ts"
 import { READ_VALUES_SCRIPT } from "./lua/read-values.ts"
 import { SET_VALUE_SCRIPT } from "./lua/set-value.ts"
 import { allChanges, scatter } from "./scatter.ts"
@@ -63,7 +68,7 @@ export class RedisCacheStore implements CacheStore {
   constructor({ connection, keys, scripts, wrapScript }: RedisCacheOptions) {
     const script = (text: string) => connection.script(wrapScript(text))
     const store = {
-      operations: script(OPERATIONS_SCRIPT),
+      operations: operations(script),
       readValues: script(READ_VALUES_SCRIPT),
       setValue: script(SET_VALUE_SCRIPT),
     }
@@ -345,6 +350,17 @@ export class RedisCacheStore implements CacheStore {
       after = names.length < PURGE_PART ? undefined : names.at(-1)
     } while (after !== undefined)
     return deleted
+  }
+}
+
+function operations(script: (text: string) => Script): Readonly<Record<OperationsScript, Script>> {
+  return {
+    values: script(OPERATIONS_SCRIPTS.values),
+    numbers: script(OPERATIONS_SCRIPTS.numbers),
+    hashes: script(OPERATIONS_SCRIPTS.hashes),
+    lists: script(OPERATIONS_SCRIPTS.lists),
+    sortedSets: script(OPERATIONS_SCRIPTS.sortedSets),
+    all: script(OPERATIONS_SCRIPTS.all),
   }
 }
 

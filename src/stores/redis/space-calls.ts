@@ -11,6 +11,7 @@ import { encodeOperation, finite, moment } from "./encode-operation.ts"
 import { readEntry } from "./entries.ts"
 import { storeClosed } from "./errors.ts"
 import { type Keys, recordKey, SPACE_SUFFIXES } from "./keys.ts"
+import { type OperationsScript, scriptFor } from "./lua/index.ts"
 import { decodeValue, encodeValue } from "./values.ts"
 
 /** As the scripts have it: the most that one answer takes. */
@@ -66,7 +67,7 @@ export type Chore = "check" | "reap" | "info"
 export class SpaceCalls {
   readonly connection: Connection
   readonly keys: Keys
-  readonly #operations: Script
+  readonly #operations: Readonly<Record<OperationsScript, Script>>
   readonly #readValues: Script
   readonly #setValue: Script
   readonly #maxKeyBytes: number
@@ -75,7 +76,11 @@ export class SpaceCalls {
   constructor(
     connection: Connection,
     keys: Keys,
-    scripts: { readonly operations: Script; readonly readValues: Script; readonly setValue: Script },
+    scripts: {
+      readonly operations: Readonly<Record<OperationsScript, Script>>
+      readonly readValues: Script
+      readonly setValue: Script
+    },
     maxKeyBytes: number,
   ) {
     this.connection = connection
@@ -145,7 +150,7 @@ export class SpaceCalls {
     const indexes = new Map<string, number>()
     for (const { key } of operations) if (!indexes.has(key)) indexes.set(key, indexes.size + 1)
     const answer = await this.call(scope, first.namespace, {
-      script: this.#operations,
+      script: this.#operations[scriptFor(operations)],
       effect: how.effect,
       repeatable: how.repeatable,
       partition: this.keys.partition(first.namespace, first.key),
@@ -251,7 +256,7 @@ export class SpaceCalls {
   ): Promise<readonly (readonly Answer[])[]> {
     if (keys.length === 0) return []
     const answer = await this.call(scope, upkeep(namespace), {
-      script: this.#operations,
+      script: this.#operations.values,
       effect: chore === "info" ? "read" : "write",
       repeatable: undefined,
       partition,

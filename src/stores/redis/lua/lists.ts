@@ -1,11 +1,6 @@
 /** Lua: operations on lists. */
 export const LISTS = `
 local function item_bytes(item) return ITEM_BYTES + #item end
-local function within(start, stop, size)
-  if start < 0 then start = start + size end
-  if stop < 0 then stop = stop + size end
-  return math.max(start, 0), math.min(stop, size - 1)
-end
 -- Items from one end inwards; count is more than 0.
 local function from_end(data, ending, count)
   if ending == "head" then return redis.call("LRANGE", data, "0", whole(count - 1)) end

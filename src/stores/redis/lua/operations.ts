@@ -1,5 +1,5 @@
-/** Lua: reading operations from ARGV, and running them one by one or all or none. */
-export const OPERATIONS = `
+/** Lua: reading operations from ARGV, and running them one by one or all or none. Those on any key and on values come first. */
+export const READING = `
 local function take_flag() return take() == "1" end
 local function take_moment() return { mode = take(), value = take_number() } end
 local function take_addition()
@@ -30,6 +30,11 @@ end
 function reads.delete(p) p.revision = take() end
 function reads.expire(p) p.moment, p.revision = take_moment(), take() end
 function reads.increment(p) p.moment, p.refresh, p.addition = take_moment(), take_flag(), take_addition() end
+`
+
+/** Lua: reading the operations on each kind of collection. */
+export const READ_COLLECTIONS = {
+  hashes: `
 function reads.hashSet(p)
   p.moment, p.refresh, p.absent = take_moment(), take_flag(), take_flag()
   p.revision, p.fields = take(), take_pairs(same)
@@ -39,6 +44,8 @@ function reads.hashDelete(p) p.names = take_list() end
 function reads.hashIncrement(p)
   p.moment, p.refresh, p.name, p.addition = take_moment(), take_flag(), take(), take_addition()
 end
+`,
+  lists: `
 function reads.listPush(p)
   p.moment, p.refresh, p.ending = take_moment(), take_flag(), take()
   p.maximum, p.present, p.values = take_number(), take_flag(), take_list()
@@ -46,6 +53,8 @@ end
 function reads.listRange(p) p.start, p.stop, p.most = take_number(), take_number(), take_number() end
 function reads.listPop(p) p.ending, p.count = take(), take_number() end
 function reads.listTrim(p) p.start, p.stop = take_number(), take_number() end
+`,
+  sortedSets: `
 function reads.sortedSetAdd(p)
   p.moment, p.refresh, p.condition, p.members = take_moment(), take_flag(), take(), take_pairs(tonumber)
 end
@@ -59,7 +68,11 @@ function reads.sortedSetRemove(p) p.members = take_list() end
 function reads.sortedSetIncrement(p)
   p.moment, p.refresh, p.member, p.delta = take_moment(), take_flag(), take(), take_number()
 end
+`,
+}
 
+/** Lua: remembering answers, and failing as a table. */
+export const ENDINGS = `
 local function replay()
   if not RECORD then return nil end
   local known = redis.call("GET", RECORD)

@@ -21,6 +21,12 @@ local function take_number()
   if word == "" then return INF end
   return tonumber(word)
 end
+-- A range of indexes, negative ones from the end, in a list of so many.
+local function within(start, stop, size)
+  if start < 0 then start = start + size end
+  if stop < 0 then stop = stop + size end
+  return math.max(start, 0), math.min(stop, size - 1)
+end
 local function whole(number) return string.format("%.0f", number) end
 local function when(moment) return moment == INF and "" or whole(moment) end
 
