@@ -1,7 +1,7 @@
 /** Makes a collection: fills in what follows from the embedder and refuses what the engine cannot do. */
 import { DomainError, invalidField } from "../kernel/errors.ts"
 import type { CallScope } from "../kernel/scope.ts"
-import type { Collection, CollectionDraft } from "./model.ts"
+import type { Collection, CollectionDraft, StorageMode } from "./model.ts"
 import type { Embedders, MemoryCapabilities, MemoryStore } from "./ports.ts"
 import { checkText } from "./text.ts"
 
@@ -26,8 +26,8 @@ export async function createCollection(
   }
   const dimension = dimensionOf(draft, deps.embedders)
   const complete = { ...draft, dimension, index: completeIndex(draft) }
-  checkCapabilities(complete, deps.store.capabilities)
-  return deps.store.createCollection(scope, complete)
+  const storageMode = modeOf(complete, deps.store.capabilities)
+  return deps.store.createCollection(scope, { ...complete, storageMode })
 }
 
 function dimensionOf(draft: CollectionDraft, embedders: Embedders): number {
@@ -57,6 +57,34 @@ function completeIndex({ index }: CollectionDraft): CollectionDraft["index"] {
     throw invalidField("collection.hnsw.ef_construction", `must be at least twice m, which is ${m}`)
   }
   return { kind: "HNSW", m, efConstruction }
+}
+
+/** The mode asked for, or the standard one where it can do what is asked for, or LOCAL. */
+function modeOf(draft: CollectionDraft, can: MemoryCapabilities): StorageMode {
+  const { storage } = can
+  const asked = draft.storageMode ?? storage?.standard ?? "LOCAL"
+  const capable = storage?.modes[asked] ?? (asked === "LOCAL" ? can : undefined)
+  if (
+    draft.storageMode === undefined &&
+    asked !== "LOCAL" &&
+    !(capable !== undefined && fits(draft, capable))
+  ) {
+    checkCapabilities(draft, can)
+    return "LOCAL"
+  }
+  if (capable === undefined) throw unsupported(can, `storage mode ${asked} without a vector store`)
+  checkCapabilities(draft, capable)
+  return asked
+}
+
+function fits(draft: CollectionDraft, can: MemoryCapabilities): boolean {
+  try {
+    checkCapabilities(draft, can)
+    return true
+  } catch (error) {
+    if (error instanceof DomainError && error.reason === "UNSUPPORTED_BY_ENGINE") return false
+    throw error
+  }
 }
 
 function checkCapabilities(draft: CollectionDraft, can: MemoryCapabilities): void {

@@ -15,6 +15,12 @@ export type IndexSpec =
   | { readonly kind: "IVF_FLAT"; readonly lists: number }
   | { readonly kind: "FLAT" }
 
+/**
+ * Where the records of a collection live. LOCAL: where its registry is. MIRRORED: there, with a copy in the vector store that
+ * searches use. DIRECT: in the vector store alone.
+ */
+export type StorageMode = "LOCAL" | "MIRRORED" | "DIRECT"
+
 /** EXACT: no index (yet). BUILDING: some records are in it. READY: all but the newest few. */
 export type IndexState = "EXACT" | "BUILDING" | "READY"
 
@@ -30,10 +36,13 @@ export interface CollectionDraft {
   /** Name of an embedder, or empty. */
   readonly embedder: string
   readonly defaultTtlMs: number | undefined
+  /** Undefined: the server chooses. */
+  readonly storageMode?: StorageMode | undefined
 }
 
 /** A collection as it is stored. */
 export interface Collection extends CollectionDraft {
+  readonly storageMode: StorageMode
   /** The engine's own handle; another one when a deleted collection is made again under the same id. */
   readonly ref: string
   readonly revision: bigint

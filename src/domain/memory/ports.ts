@@ -15,6 +15,7 @@ import type {
   RecordParts,
   RecordReceipt,
   RecordWrite,
+  StorageMode,
 } from "./model.ts"
 
 /** Fields of a filter over records. */
@@ -51,6 +52,16 @@ export interface MemoryCapabilities {
   readonly maxDimension: number
   /** Largest dimension that can be indexed, by quantization. */
   maxIndexDimension(quantization: Quantization): number
+  /** Where records may live besides {@link StorageMode} LOCAL; absent: nowhere. */
+  readonly storage?: StorageChoice | undefined
+}
+
+/** The storage modes beyond LOCAL. */
+export interface StorageChoice {
+  /** For collections that leave the choice to the server, where it can do what they ask for. */
+  readonly standard: StorageMode
+  /** What collections of each mode may have. */
+  readonly modes: Readonly<Partial<Record<StorageMode, MemoryCapabilities>>>
 }
 
 /** One search as an engine sees it: up to two ranked lists over the same filter. */
@@ -81,6 +92,8 @@ export interface Candidate {
 export interface EngineAnswer {
   readonly dense: readonly Candidate[]
   readonly keyword: readonly Candidate[]
+  /** The store that is away, where a fallback answered in its place. */
+  readonly degradedBy?: string | undefined
 }
 
 /** One step of index work. */

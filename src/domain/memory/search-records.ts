@@ -72,7 +72,7 @@ interface Plan {
  * Runs all queries over one collection, one after the other, so that other work gets its turn in between and no more is done
  * once the scope has ended; answers in order, best first. INVALID_FIELD with paths below `path(i)`, LIMIT_EXCEEDED, also where
  * the records would weigh more than an answer may, NOT_FOUND for the collection or the record searched by, and what the
- * embedder raises.
+ * embedder raises. `onDegraded` hears of answers that a fallback gave because a store is away.
  */
 export async function searchRecords(
   deps: SearchDeps,
@@ -80,6 +80,7 @@ export async function searchRecords(
   collectionId: string,
   queries: readonly SearchQuery[],
   path: (index: number) => string,
+  onDegraded: (index: number, store: string) => void = () => {},
 ): Promise<readonly (readonly Ranked[])[]> {
   const collection = await deps.store.getCollection(scope, collectionId)
   const plans = await resolve(deps, scope, collection, queries, path)
@@ -92,6 +93,7 @@ export async function searchRecords(
     if (pages.length > 0) requireLive(scope)
     const [answer] = await deps.store.search(scope, collection, [engineQuery(plan)])
     const lists = answer ?? { dense: [], keyword: [] }
+    if (lists.degradedBy !== undefined) onDegraded(pages.length, lists.degradedBy)
     const page = await rank(deps, scope, plan, fuse(lists, plan.fused ? plan.query.fusion : undefined))
     for (const hit of page) budget.take(recordBytes(hit.record))
     pages.push(page)

@@ -4,6 +4,7 @@ import { alreadyExists, notFound, revisionMismatch } from "../../domain/kernel/e
 import type { Filter } from "../../domain/kernel/filter/index.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { mirrorDrop } from "../../domain/memory/mirror.ts"
 import type { Collection, CollectionDraft, CollectionPatch } from "../../domain/memory/model.ts"
 import type { Database, Tx } from "./database.ts"
 import { filterSql } from "./filter-sql.ts"
@@ -13,6 +14,7 @@ import {
   type CollectionRow,
   toCollection,
 } from "./memory-rows.ts"
+import { appendOutbox } from "./outbox-append.ts"
 
 /** See {@link MemoryStore.createCollection}. */
 export function createCollection(
@@ -24,8 +26,8 @@ export function createCollection(
   return database.mutate(scope, "memory.createCollection", async (tx) => {
     const { rows } = await tx.query<CollectionRow>({
       text: `insert into memory_collections (tenant, id, description, labels, dimension, metric, quantization, index_spec,
-          embedder, default_ttl_ms, revision, create_time, update_time)
-        values ($1, $2, $3, $4::jsonb, $5, $6, $7, $8::jsonb, $9, $10, nextval('memory_revision'), $11, $11)
+          embedder, default_ttl_ms, storage_mode, revision, create_time, update_time)
+        values ($1, $2, $3, $4::jsonb, $5, $6, $7, $8::jsonb, $9, $10, $11, nextval('memory_revision'), $12, $12)
         on conflict (tenant, id) do nothing returning ${COLLECTION_COLUMNS}`,
       values: [
         scope.tenant,
@@ -38,6 +40,7 @@ export function createCollection(
         JSON.stringify(draft.index),
         draft.embedder,
         draft.defaultTtlMs,
+        draft.storageMode ?? "LOCAL",
         new Date(clock.now()),
       ],
     })
@@ -111,7 +114,7 @@ export function updateCollection(
   })
 }
 
-/** See {@link MemoryStore.deleteCollection}. */
+/** See {@link MemoryStore.deleteCollection}. `elsewhere`: how many records it has in another store. */
 export function deleteCollection(
   database: Database,
   clock: Clock,
@@ -119,9 +122,11 @@ export function deleteCollection(
   id: string,
   ifRevisionMatch: bigint | undefined,
   dropsIndex: boolean,
+  elsewhere: number,
 ): Promise<number> {
   return database.mutate(scope, "memory.deleteCollection", async (tx) => {
     const row = await lockCollection(tx, id, ifRevisionMatch)
+    if (row.storage_mode !== "LOCAL") appendOutbox(tx, [mirrorDrop(scope.tenant, toCollection(row))])
     const counted = await tx.query<{ count: bigint }>({
       text: `select count(*) as count from memory_records r where r.tenant = $1 and r.collection_key = $2
         and (r.expire_time is null or r.expire_time > $3::timestamptz)`,
@@ -137,7 +142,7 @@ export function deleteCollection(
       text: "delete from memory_collections where tenant = $1 and id = $2",
       values: [scope.tenant, id],
     })
-    return Number(counted.rows[0]?.count ?? 0n)
+    return Number(counted.rows[0]?.count ?? 0n) + elsewhere
   })
 }
 

@@ -4,6 +4,7 @@ import { notFound } from "../../domain/kernel/errors.ts"
 import type { Filter } from "../../domain/kernel/filter/index.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import { type CallScope, PLATFORM_TENANT } from "../../domain/kernel/scope.ts"
+import { mirrorChanges } from "../../domain/memory/mirror.ts"
 import {
   type Collection,
   type MemoryRecord,
@@ -13,7 +14,17 @@ import {
 } from "../../domain/memory/model.ts"
 import type { Database } from "./database.ts"
 import { filterSql } from "./filter-sql.ts"
-import { isLive, RECORD_FILTER_COLUMNS, type RecordRow, recordColumns, toRecord } from "./memory-rows.ts"
+import {
+  COLLECTION_COLUMNS,
+  type CollectionRow,
+  isLive,
+  RECORD_FILTER_COLUMNS,
+  type RecordRow,
+  recordColumns,
+  toCollection,
+  toRecord,
+} from "./memory-rows.ts"
+import { appendOutbox } from "./outbox-append.ts"
 
 /** The records of a collection that are live: `$1` tenant, `$2` collection key, `$3` now. */
 const LIVE_RECORDS = `from memory_records r where r.tenant = $1 and r.collection_key = $2 and ${isLive(3)}`
@@ -128,19 +139,28 @@ export function deleteRecords(
   selection: { readonly ids: readonly string[] } | { readonly filter: Filter },
 ): Promise<number> {
   return database.mutate(scope, "memory.delete", async (tx) => {
-    const found = await tx.query<{ key: bigint }>({
-      text: "select key from memory_collections where tenant = $1 and id = $2",
+    const found = await tx.query<CollectionRow>({
+      text: `select ${COLLECTION_COLUMNS} from memory_collections where tenant = $1 and id = $2`,
       values: [scope.tenant, collectionId],
     })
-    const key = found.rows[0]?.key
-    if (key === undefined) throw notFound("collection", collectionId)
-    const values: unknown[] = [scope.tenant, key, new Date(clock.now())]
+    const [row] = found.rows
+    if (row === undefined) throw notFound("collection", collectionId)
+    const values: unknown[] = [scope.tenant, row.key, new Date(clock.now())]
     const which =
       "ids" in selection
         ? ` and r.id = any($${values.push(selection.ids)}::text[])`
         : condition(selection.filter, values)
-    const { count } = await tx.query({ text: `delete ${LIVE_RECORDS}${which}`, values })
-    return count
+    if (row.storage_mode !== "MIRRORED") {
+      const { count } = await tx.query({ text: `delete ${LIVE_RECORDS}${which}`, values })
+      return count
+    }
+    const { rows } = await tx.query<{ id: string }>({
+      text: `delete ${LIVE_RECORDS}${which} returning r.id`,
+      values,
+    })
+    const ids = rows.map(({ id }) => id)
+    appendOutbox(tx, mirrorChanges(scope.tenant, toCollection(row), ids))
+    return ids.length
   })
 }
 

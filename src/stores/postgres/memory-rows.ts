@@ -16,6 +16,7 @@ export interface CollectionRow {
   readonly index_kind: "HNSW" | "IVF_FLAT" | null
   readonly index_state: Collection["indexState"]
   readonly embedder: string
+  readonly storage_mode: Collection["storageMode"]
   readonly default_ttl_ms: bigint | null
   readonly revision: bigint
   readonly create_time: Date
@@ -24,7 +25,7 @@ export interface CollectionRow {
 
 /** The columns of {@link CollectionRow}. */
 export const COLLECTION_COLUMNS =
-  "id, key, description, labels, dimension, metric, quantization, index_spec, index_kind, index_state, embedder, default_ttl_ms, revision, create_time, update_time"
+  "id, key, description, labels, dimension, metric, quantization, index_spec, index_kind, index_state, embedder, storage_mode, default_ttl_ms, revision, create_time, update_time"
 
 /** The domain's collection. */
 export function toCollection(row: CollectionRow): Collection {
@@ -39,6 +40,7 @@ export function toCollection(row: CollectionRow): Collection {
     index: row.index_spec,
     indexState: row.index_state,
     embedder: row.embedder,
+    storageMode: row.storage_mode,
     defaultTtlMs: row.default_ttl_ms === null ? undefined : Number(row.default_ttl_ms),
     revision: row.revision,
     createTimeMs: row.create_time.getTime(),

@@ -1,8 +1,10 @@
 /** The Memory plane on PostgreSQL with pgvector, a server's or PGlite's. */
 import type { Clock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { MIRROR_TOPIC } from "../../domain/memory/mirror.ts"
 import type { Collection, RecordReceipt, RecordWrite } from "../../domain/memory/model.ts"
 import type { MemoryStore } from "../../domain/memory/ports.ts"
+import type { OutboxSignals } from "../../domain/outbox/signals.ts"
 import { GroupCommit } from "../group-commit.ts"
 import type { Database } from "./database.ts"
 import {
@@ -47,8 +49,23 @@ export interface MemoryStoreOptions {
   readonly indexLag?: number
   /** The engine's `maintenance`: with it, indexes are built and dropped without holding up writers. */
   readonly maintenance?: Maintenance | undefined
+  /** Hears of changes that are owed to a vector store. */
+  readonly outbox?: OutboxSignals | undefined
   /** Most indexes in the database. Default 500. */
   readonly maxIndexes?: number
+}
+
+/** The port, and what collections need whose records are elsewhere. */
+export interface SqlMemoryStore extends MemoryStore {
+  /** As deleteCollection, for a collection that has `elsewhere` records in another store. */
+  deleteCollectionWith(
+    scope: CallScope,
+    id: string,
+    ifRevisionMatch: bigint | undefined,
+    elsewhere: number,
+  ): Promise<number>
+  /** Ends the groups of writes. */
+  close(): Promise<void>
 }
 
 const GROUP_RECORDS = 256
@@ -57,7 +74,7 @@ const MAX_DIMENSION = 16_000
 const UPSERT = "memory.upsert"
 
 /** The port over `options.database`, whose schema must be up to date. Close it before the database: it ends the groups of writes. */
-export function createMemoryStore(options: MemoryStoreOptions): MemoryStore & { close(): Promise<void> } {
+export function createMemoryStore(options: MemoryStoreOptions): SqlMemoryStore {
   const { database, clock } = options
   const policy: IndexPolicy = {
     autoThreshold: options.autoIndexThreshold ?? 10_000,
@@ -65,19 +82,24 @@ export function createMemoryStore(options: MemoryStoreOptions): MemoryStore & { 
     maxIndexes: options.maxIndexes ?? 500,
   }
   const indexing: Indexing = { database, policy, maintenance: options.maintenance }
+  const told = async <T>(change: Promise<T>): Promise<T> => {
+    const result = await change
+    options.outbox?.committed(MIRROR_TOPIC)
+    return result
+  }
   const group = new GroupCommit<UpsertItem, readonly RecordReceipt[]>({
     key: (scope) => scope.tenant,
     maxItems: GROUP_RECORDS,
     maxBytes: GROUP_BYTES,
     bytes: upsertBytes,
     concurrency: options.concurrency,
-    run: (scope, items) => database.transaction(scope, (tx) => upsertGroup(tx, clock, items)),
+    run: (scope, items) => told(database.transaction(scope, (tx) => upsertGroup(tx, clock, items))),
   })
   const upsert = (scope: CallScope, collection: Collection, records: readonly RecordWrite[]) => {
     const item = { collection, records }
     return isGroupable(scope, records)
       ? group.add(scope, item)
-      : database.mutate(scope, UPSERT, (tx) => upsertChecked(tx, clock, item))
+      : told(database.mutate(scope, UPSERT, (tx) => upsertChecked(tx, clock, item)))
   }
   return {
     capabilities: {
@@ -94,7 +116,21 @@ export function createMemoryStore(options: MemoryStoreOptions): MemoryStore & { 
     updateCollection: (scope, id, patch, ifRevisionMatch) =>
       updateCollection(database, clock, scope, id, patch, ifRevisionMatch),
     deleteCollection: (scope, id, ifRevisionMatch) =>
-      deleteCollection(database, clock, scope, id, ifRevisionMatch, options.maintenance === undefined),
+      told(
+        deleteCollection(database, clock, scope, id, ifRevisionMatch, options.maintenance === undefined, 0),
+      ),
+    deleteCollectionWith: (scope, id, ifRevisionMatch, elsewhere) =>
+      told(
+        deleteCollection(
+          database,
+          clock,
+          scope,
+          id,
+          ifRevisionMatch,
+          options.maintenance === undefined,
+          elsewhere,
+        ),
+      ),
     upsert,
     replayUpsert: (scope, otherwise) =>
       database.mutate<readonly RecordReceipt[]>(scope, UPSERT, () => Promise.reject(otherwise)),
@@ -103,7 +139,7 @@ export function createMemoryStore(options: MemoryStoreOptions): MemoryStore & { 
     list: (scope, collection, query) => listRecords(database, clock, scope, collection, query),
     count: (scope, collection, filter) => countRecords(database, clock, scope, collection, filter),
     delete: (scope, collectionId, selection) =>
-      deleteRecords(database, clock, scope, collectionId, selection),
+      told(deleteRecords(database, clock, scope, collectionId, selection)),
     search: (scope, collection, queries) => searchRecords(database, clock, scope, collection, queries),
     indexBacklog: (scope) => indexBacklog(indexing, scope),
     indexStep: (scope, id, batch, force) => indexStep(indexing, scope, id, batch, force),

@@ -2,10 +2,12 @@
 import type { Clock } from "../../domain/kernel/clock.ts"
 import { notFound, revisionMismatch } from "../../domain/kernel/errors.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { mirrorChanges } from "../../domain/memory/mirror.ts"
 import type { Collection, RecordReceipt, RecordWrite } from "../../domain/memory/model.ts"
 import type { Outcome } from "../group-commit.ts"
 import type { Tx } from "./database.ts"
 import { componentsParameter } from "./memory-rows.ts"
+import { appendOutbox } from "./outbox-append.ts"
 
 /** One call's records. */
 export interface UpsertItem {
@@ -39,6 +41,10 @@ export async function upsertGroup(
       if (receipt !== undefined) (receipts[item] ?? [])[index] = receipt
     }
   }
+  oweCopies(
+    tx,
+    items.filter(({ collection }) => alive.has(collection.ref)),
+  )
   return items.map(({ collection }, i) =>
     alive.has(collection.ref)
       ? { ok: true, value: receipts[i] ?? [] }
@@ -63,12 +69,23 @@ export async function upsertChecked(
     ...(creations.length === 0 ? [] : await writeWave(tx, clock, creations, "create")),
     ...(others.length === 0 ? [] : await writeWave(tx, clock, others, "replace")),
   ])
+  oweCopies(tx, [item])
   return records.map((record) => {
     const receipt = written.get(placeKey(collection, record.id))
     // Another connection made the record after the check: "create" leaves it alone.
     if (receipt === undefined) throw revisionMismatch("record", record.id, 0n, "another")
     return receipt
   })
+}
+
+/** Has the records of mirrored collections copied, by what is committed together with them. */
+function oweCopies(tx: Tx, items: readonly UpsertItem[]): void {
+  const mirrored = items.filter(({ collection }) => collection.storageMode === "MIRRORED")
+  for (const [first, ...others] of Map.groupBy(mirrored, ({ collection }) => collection.ref).values()) {
+    if (first === undefined) continue
+    const ids = new Set([first, ...others].flatMap(({ records }) => records.map(({ id }) => id)))
+    appendOutbox(tx, mirrorChanges(tx.scope.tenant, first.collection, [...ids]))
+  }
 }
 
 /** Which of the collections still exist; they stay until the transaction ends. */

@@ -1,0 +1,137 @@
+/**
+ * Copies of records in the vector store. Whoever changes a mirrored collection's records owes their ids to the outbox, in the
+ * transaction of the change; the relay reads what is there now and brings it over, so that doing it twice, or late, does no harm.
+ */
+import { v7 as uuidv7 } from "uuid"
+import type { JsonValue } from "../kernel/json.ts"
+import type { CallScope, TenantId } from "../kernel/scope.ts"
+import type { OutboxHandler } from "../outbox/deliver.ts"
+import { jsonPayload, type NewOutboxEntry, type OutboxEntry, readJsonPayload } from "../outbox/model.ts"
+import type { IndexSpec, MemoryRecord, Metric } from "./model.ts"
+import type { VectorPlace, VectorRecord, VectorStore } from "./vector-store.ts"
+
+/** The topic of these entries. Their key is the collection's handle. */
+export const MIRROR_TOPIC = "memory-mirror"
+
+/** Ids in one entry. */
+const IDS_AT_ONCE = 1_000
+
+/** Where the truth is. */
+export interface MirrorSource {
+  /** The live records of the collection with this handle as they are now, whole. */
+  read(scope: CallScope, ref: string, ids: readonly string[]): Promise<readonly MemoryRecord[]>
+  /** The ids whose copies are owed still; undefined where there are more than `limit`. */
+  owed(scope: CallScope, ref: string, limit: number): Promise<readonly string[] | undefined>
+}
+
+/** Entries that have the copies of these records made, changed or removed. */
+export function mirrorChanges(
+  tenant: TenantId,
+  place: VectorPlace,
+  ids: readonly string[],
+): NewOutboxEntry[] {
+  const entries: NewOutboxEntry[] = []
+  for (let at = 0; at < ids.length; at += IDS_AT_ONCE) {
+    entries.push(entryOf(tenant, place, { place: placeJson(place), ids: ids.slice(at, at + IDS_AT_ONCE) }))
+  }
+  return entries
+}
+
+/** The entry that has all records of a collection that is gone removed from the vector store. */
+export function mirrorDrop(tenant: TenantId, place: VectorPlace): NewOutboxEntry {
+  return entryOf(tenant, place, { place: placeJson(place), drop: true })
+}
+
+function entryOf(tenant: TenantId, place: VectorPlace, payload: JsonValue): NewOutboxEntry {
+  return { topic: MIRROR_TOPIC, tenant, key: place.ref, opId: uuidv7(), payload: jsonPayload(payload) }
+}
+
+function placeJson({ ref, dimension, metric, index }: VectorPlace): JsonValue {
+  return { ref, dimension, metric, index: { ...index } }
+}
+
+/** What an entry asks for. */
+interface Change {
+  readonly place: VectorPlace
+  readonly ids: readonly string[]
+  readonly drop: boolean
+}
+
+/** The ids that an entry's payload names. */
+export function owedIds(payload: Uint8Array): readonly string[] {
+  return changeOf(payload).ids
+}
+
+/** Applies entries of {@link MIRROR_TOPIC}, those of one collection together. */
+export function mirrorHandler(source: MirrorSource, vectors: VectorStore): OutboxHandler {
+  return async (scope, { entries }) => {
+    for (const own of Map.groupBy(entries, ({ tenant, key }) => `${tenant} ${key}`).values()) {
+      await applyTo(scope, source, vectors, own)
+    }
+  }
+}
+
+async function applyTo(
+  scope: CallScope,
+  source: MirrorSource,
+  vectors: VectorStore,
+  entries: readonly OutboxEntry[],
+): Promise<void> {
+  const [first] = entries
+  if (first === undefined) return
+  const own = { ...scope, tenant: first.tenant }
+  const changes = entries.map(({ payload }) => changeOf(payload))
+  const [{ place } = changeOf(first.payload)] = changes
+  // A handle is never used again, so nothing comes after the end.
+  if (changes.some(({ drop }) => drop)) return vectors.drop(own, place)
+  await mirrorRecords(own, source, vectors, place, [...new Set(changes.flatMap(({ ids }) => ids))])
+}
+
+/** Makes the copies of these records what the records are now. */
+export async function mirrorRecords(
+  scope: CallScope,
+  source: MirrorSource,
+  vectors: VectorStore,
+  place: VectorPlace,
+  ids: readonly string[],
+): Promise<void> {
+  for (let at = 0; at < ids.length; at += IDS_AT_ONCE) {
+    const some = ids.slice(at, at + IDS_AT_ONCE)
+    const records = (await source.read(scope, place.ref, some)).map(copyOf)
+    if (records.length > 0) await vectors.write(scope, place, records)
+    const there = new Set(records.map(({ id }) => id))
+    const gone = some.filter((id) => !there.has(id))
+    if (gone.length > 0) await vectors.remove(scope, place, gone)
+  }
+}
+
+/** The copy goes without the text: searches by it, and answers, come from the record itself. */
+function copyOf(record: MemoryRecord): VectorRecord {
+  const { vector, metadata } = record
+  if (vector === undefined || metadata === undefined) throw new Error("a copy needs the whole record")
+  return { ...record, text: "", vector, metadata }
+}
+
+function changeOf(payload: Uint8Array): Change {
+  const value = readJsonPayload(payload)
+  if (!isObject(value) || !isObject(value.place)) throw new Error("not a change of a mirror")
+  const { ref, dimension, metric, index } = value.place
+  if (typeof ref !== "string" || typeof dimension !== "number" || !isMetric(metric) || !isIndex(index)) {
+    throw new Error("not a change of a mirror")
+  }
+  const ids = Array.isArray(value.ids) ? value.ids.filter((id) => typeof id === "string") : []
+  return { place: { ref, dimension, metric, index }, ids, drop: value.drop === true }
+}
+
+function isObject(value: JsonValue | undefined): value is { [key: string]: JsonValue } {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+}
+
+function isMetric(value: JsonValue | undefined): value is Metric {
+  return value === "COSINE" || value === "L2" || value === "INNER_PRODUCT" || value === "L1"
+}
+
+/** Made by {@link placeJson} of a whole one, so that its kind says the rest. */
+function isIndex(value: JsonValue | undefined): value is JsonValue & IndexSpec {
+  return isObject(value) && ["AUTO", "HNSW", "IVF_FLAT", "FLAT"].some((kind) => kind === value.kind)
+}
