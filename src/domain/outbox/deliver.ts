@@ -98,6 +98,12 @@ class Delivery {
 
   #putOff(entries: readonly OutboxEntry[], error: unknown): void {
     this.away = true
+    const { aborted, reason } = this.#scope.signal
+    if (aborted && reason instanceof DomainError && reason.reason === "CANCELLED") {
+      // The relay is being stopped, which is no failure of anything.
+      this.settlement.release.push(...entries.map(({ id }) => id))
+      return
+    }
     const fault = faultOf(error)
     for (const { id, failures } of entries) {
       const delayMs = this.#policy.delayMs(failures + 1)

@@ -3,7 +3,7 @@ import { DomainError } from "../kernel/errors.ts"
 import type { Logger } from "../kernel/logger.ts"
 import { pause } from "../kernel/pause.ts"
 import { type CallScope, PLATFORM_TENANT, systemScope } from "../kernel/scope.ts"
-import type { WaitEnd } from "../kernel/wake-ups.ts"
+import type { Listener, WaitEnd } from "../kernel/wake-ups.ts"
 import { type DeliveryPolicy, deliver, type OutboxHandler } from "./deliver.ts"
 import type { OutboxBatch, OutboxStore } from "./ports.ts"
 import type { OutboxSignals } from "./signals.ts"
@@ -22,6 +22,8 @@ export interface RelayTopic {
   readonly timeoutMs?: number | undefined
   /** Failures of its own after which an entry is parked. Default: 10. */
   readonly maxStrikes?: number | undefined
+  /** Between two looks for what was added without a wake-up, in milliseconds, at random. Default: the relay's. */
+  readonly pollMs?: readonly [shortest: number, longest: number] | undefined
   /** Shortest and longest pause before an entry is tried again, in milliseconds. Default: 200 ms and 15 s. */
   readonly backoffMs?: readonly [shortest: number, longest: number] | undefined
 }
@@ -90,15 +92,15 @@ export class Relay {
         const end = await this.#round(topic)
         failures = end === "away" ? failures + 1 : 0
         if (end === "away") await pause(backoff(topic, failures), signal)
-        else if (end === "empty" && (await this.#wait(listener)) === "aborted") return
+        else if (end === "empty" && (await this.#wait(topic, listener)) === "aborted") return
       }
     } finally {
       listener.close()
     }
   }
 
-  #wait(listener: { wait(ms: number, signal: AbortSignal): Promise<WaitEnd> }): Promise<WaitEnd> {
-    const [shortest, longest] = this.#options.pollMs ?? DEFAULT_POLL_MS
+  #wait(topic: RelayTopic, listener: Listener): Promise<WaitEnd> {
+    const [shortest, longest] = topic.pollMs ?? this.#options.pollMs ?? DEFAULT_POLL_MS
     return listener.wait(shortest + Math.random() * (longest - shortest), this.#abort.signal)
   }
 
