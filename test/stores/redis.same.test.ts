@@ -129,7 +129,12 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 )
 
 type Step =
-  | { readonly do: "run"; readonly operations: readonly Operation[]; readonly atomic: boolean }
+  | {
+      readonly do: "run"
+      readonly operations: readonly Operation[]
+      readonly atomic: boolean
+      readonly alone: boolean
+    }
   | { readonly do: "wait"; readonly ms: number }
   | { readonly do: "invalidate"; readonly tag: string }
   | { readonly do: "sweep" }
@@ -141,11 +146,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       .record({
         operations: fc.array(operation, { minLength: 1, maxLength: 5 }),
         atomic: fc.boolean(),
+        alone: fc.boolean(),
         namespace,
       })
-      .map(({ operations, atomic, namespace }): Step => {
+      .map(({ operations, atomic, alone, namespace }): Step => {
         const own = atomic ? operations.map((each) => ({ ...each, namespace })) : operations
-        return { do: "run", operations: own, atomic }
+        return { do: "run", operations: own, atomic, alone }
       }),
   },
   { weight: 2, arbitrary: fc.integer({ min: 1, max: 30 }).map((ms) => ({ do: "wait" as const, ms })) },
@@ -160,6 +166,34 @@ function comparable(outcome: Outcome): unknown {
   return typeof result === "object"
     ? { ...result, revision: "revision" in result && result.revision > 0n }
     : result
+}
+
+/** Each operation by its own call, which may take another way than in a batch. */
+async function oneByOne(
+  store: CacheStore,
+  scope: ReturnType<typeof scopeOf>,
+  operations: readonly Operation[],
+): Promise<readonly unknown[]> {
+  const ends: unknown[] = []
+  for (const operation of operations) {
+    const end = await outcomeOf(async () =>
+      comparable({ ok: true, result: await run(store, scope, operation) }),
+    )
+    ends.push(end)
+  }
+  return ends
+}
+
+function run(store: CacheStore, scope: ReturnType<typeof scopeOf>, operation: Operation) {
+  switch (operation.kind) {
+    case "get":
+    case "hashGet":
+    case "listRange":
+    case "sortedSetRange":
+      return store.read(scope, operation)
+    default:
+      return store.write(scope, operation)
+  }
 }
 
 function failure({ reason, message, metadata, violations }: DomainError): unknown {
@@ -223,9 +257,10 @@ describe("redis against the in-process engine", { skip: redisSkip }, () => {
           else if (each.do === "invalidate")
             await both((store) => store.invalidateTags(scope, space("sliding"), [each.tag]))
           else {
-            const [expected, actual] = await both(async (store) =>
-              (await store.execute(scope, each.operations, each.atomic)).map(comparable),
-            )
+            const [expected, actual] = await both(async (store) => {
+              if (each.alone) return await oneByOne(store, scope, each.operations)
+              return (await store.execute(scope, each.operations, each.atomic)).map(comparable)
+            })
             assert.deepEqual(actual, expected)
           }
           assert.deepEqual(await keysOf(there, scope), await keysOf(here, scope))

@@ -19,7 +19,7 @@ import type { Connection, Script } from "./connection.ts"
 import { requestIdReused } from "./decode-result.ts"
 import { finite } from "./encode-operation.ts"
 import { isCompileError } from "./errors.ts"
-import { type Keys, recordKey } from "./keys.ts"
+import { hex, type Keys, RECORD_KEPT_MS, recordKey } from "./keys.ts"
 import {
   INVALIDATE_TAGS_SCRIPT,
   OPERATIONS_SCRIPTS,
@@ -27,9 +27,9 @@ import {
   registeredScript,
 } from "./lua/index.ts"
 import { READ_VALUES_SCRIPT } from "./lua/read-values.ts"
-import { SET_VALUE_SCRIPT } from "./lua/set-value.ts"
+import { QuickCalls } from "./quick-calls.ts"
 import { allChanges, scatter } from "./scatter.ts"
-import { ANSWER_BYTES, hex, infoOf, RECORD_KEPT_MS, SpaceCalls } from "./space-calls.ts"
+import { ANSWER_BYTES, infoOf, SpaceCalls } from "./space-calls.ts"
 import { Spaces } from "./spaces.ts"
 import { Sweeper } from "./sweeper.ts"
 import { encodeValue } from "./values.ts"
@@ -60,6 +60,7 @@ export class RedisCacheStore implements CacheStore {
     maximumKeyBytes: MAX_KEY_BYTES,
   }
   readonly #calls: SpaceCalls
+  readonly #quick: QuickCalls
   readonly #spaces: Spaces
   readonly #sweeper: Sweeper
   readonly #tagScript: Script
@@ -70,9 +71,9 @@ export class RedisCacheStore implements CacheStore {
     const store = {
       operations: operations(script),
       readValues: script(READ_VALUES_SCRIPT),
-      setValue: script(SET_VALUE_SCRIPT),
     }
     this.#calls = new SpaceCalls(connection, keys, store, MAX_KEY_BYTES)
+    this.#quick = new QuickCalls(connection, keys, script, MAX_KEY_BYTES)
     this.#spaces = new Spaces(connection, keys)
     this.#sweeper = new Sweeper(this.#calls, this.#spaces)
     this.#tagScript = script(INVALIDATE_TAGS_SCRIPT)
@@ -105,6 +106,9 @@ export class RedisCacheStore implements CacheStore {
   }
 
   async read<O extends ReadOperation>(scope: CallScope, operation: O): Promise<ResultOf<O>> {
+    this.#calls.enter()
+    const quick = await this.#quick.run(scope, operation)
+    if (quick !== undefined) return resultOf(quick)
     const [outcome] = await this.#calls.operations(scope, [operation], {
       effect: "read",
       repeatable: undefined,
@@ -115,8 +119,8 @@ export class RedisCacheStore implements CacheStore {
 
   async write<O extends WriteOperation>(scope: CallScope, operation: O): Promise<ResultOf<O>> {
     await this.#note(scope, operation.namespace, operation.key)
-    const plain = operation.kind === "set" ? await this.#calls.setPlain(scope, operation) : undefined
-    if (plain !== undefined) return resultOf(plain as Outcome<O>)
+    const quick = await this.#quick.run(scope, operation)
+    if (quick !== undefined) return resultOf(quick)
     const [outcome] = await this.#calls.operations(scope, [operation], {
       effect: "write",
       repeatable: operation.kind,

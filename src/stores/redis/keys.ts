@@ -102,3 +102,11 @@ export const SPACE_SUFFIXES = [
 export function recordKey(base: string, { method, requestId }: Idempotency, operation: string): string {
   return `${base}request:${method.length}:${method}:${operation}:${requestId}`
 }
+
+/** How long a request_id is remembered. */
+export const RECORD_KEPT_MS = 24 * 3_600_000
+
+/** A hash as text. */
+export function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex")
+}

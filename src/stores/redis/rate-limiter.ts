@@ -6,9 +6,8 @@ import { asNumber, asText } from "./answers.ts"
 import type { Connection, Script } from "./connection.ts"
 import { requestIdReused } from "./decode-result.ts"
 import { storeClosed } from "./errors.ts"
-import { type Keys, recordKey } from "./keys.ts"
+import { hex, type Keys, RECORD_KEPT_MS, recordKey } from "./keys.ts"
 import { LIMITS_SCRIPT } from "./lua/limits.ts"
-import { hex, RECORD_KEPT_MS } from "./space-calls.ts"
 
 const WORDS_PER_VERDICT = 4
 

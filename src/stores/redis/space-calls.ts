@@ -1,24 +1,21 @@
 /** Calls of the store's scripts on one tenant's namespace. */
 import type { CacheKind, Namespace } from "../../domain/cache/model.ts"
 import { wrongType } from "../../domain/cache/namespaces.ts"
-import type { GetOperation, Operation, Outcome, SetOperation } from "../../domain/cache/operations.ts"
+import type { GetOperation, Operation, Outcome } from "../../domain/cache/operations.ts"
 import { limitExceeded } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import { type Answer, type Argument, asBytes, asList, asNumber, asText } from "./answers.ts"
 import type { Connection, Effect, Script } from "./connection.ts"
 import { atIndex, decodeFailure, decodeOutcome, requestIdReused } from "./decode-result.ts"
-import { encodeOperation, finite, moment } from "./encode-operation.ts"
+import { encodeOperation, finite } from "./encode-operation.ts"
 import { readEntry } from "./entries.ts"
 import { storeClosed } from "./errors.ts"
-import { type Keys, recordKey, SPACE_SUFFIXES } from "./keys.ts"
+import { hex, type Keys, RECORD_KEPT_MS, recordKey, SPACE_SUFFIXES } from "./keys.ts"
 import { type OperationsScript, scriptFor } from "./lua/index.ts"
-import { decodeValue, encodeValue } from "./values.ts"
+import { decodeValue } from "./values.ts"
 
 /** As the scripts have it: the most that one answer takes. */
 export const ANSWER_BYTES = 4_000_000
-
-/** How long a request_id is remembered. */
-export const RECORD_KEPT_MS = 24 * 3_600_000
 
 /** A part of a tenant's namespace by name. */
 export interface SpaceName {
@@ -69,7 +66,6 @@ export class SpaceCalls {
   readonly keys: Keys
   readonly #operations: Readonly<Record<OperationsScript, Script>>
   readonly #readValues: Script
-  readonly #setValue: Script
   readonly #maxKeyBytes: number
   #closed = false
 
@@ -79,7 +75,6 @@ export class SpaceCalls {
     scripts: {
       readonly operations: Readonly<Record<OperationsScript, Script>>
       readonly readValues: Script
-      readonly setValue: Script
     },
     maxKeyBytes: number,
   ) {
@@ -87,7 +82,6 @@ export class SpaceCalls {
     this.keys = keys
     this.#operations = scripts.operations
     this.#readValues = scripts.readValues
-    this.#setValue = scripts.setValue
     this.#maxKeyBytes = maxKeyBytes
   }
 
@@ -220,33 +214,6 @@ export class SpaceCalls {
     })
   }
 
-  /** Writes a value that concerns nothing but itself by a script that is only for that; undefined where that cannot be. */
-  async setPlain(scope: CallScope, operation: SetOperation): Promise<Outcome<SetOperation> | undefined> {
-    if (!isPlain(operation)) return undefined
-    this.enter()
-    const { namespace, key } = operation
-    const base = this.keys.space(scope.tenant, namespace, this.keys.partition(namespace, key))
-    const { idempotency } = scope
-    const record = idempotency === undefined ? undefined : recordKey(base, idempotency, operation.kind)
-    const names = [`${base}entries`, `${base}names`, `${base}expiry`, `${base}counters`]
-    const args = [
-      this.connection.scriptTime(),
-      key,
-      encodeValue(operation),
-      ...moment(operation.expiration, namespace),
-      this.#maxKeyBytes,
-    ]
-    if (idempotency !== undefined && record !== undefined) {
-      names.push(record)
-      args.push(hex(idempotency.bodyHash), RECORD_KEPT_MS)
-    }
-    const answer = await this.connection.run(scope, "write", this.#setValue, names, args)
-    const word = asText(answer[0])
-    if (word === "slow") return undefined
-    if (word === "reused") throw requestIdReused(idempotency?.requestId ?? "")
-    return decodeOutcome(answer[1], operation)
-  }
-
   /** Does a chore on different keys; answers what the script says about each. */
   async chores(
     scope: CallScope,
@@ -272,15 +239,6 @@ function changesByReading({ capacityEntries, capacityBytes, refreshOnRead }: Nam
   return refreshOnRead || Number.isFinite(capacityEntries) || Number.isFinite(capacityBytes)
 }
 
-/** Whether a write concerns nothing but the key's own entry. */
-function isPlain({ namespace, tags, condition, ifRevision, keepExpiration }: SetOperation): boolean {
-  const { capacityEntries, capacityBytes } = namespace
-  const bounded = Number.isFinite(capacityEntries) || Number.isFinite(capacityBytes)
-  return (
-    !bounded && tags.length === 0 && condition === "always" && ifRevision === undefined && !keepExpiration
-  )
-}
-
 /** What {@link Chore} info says about a live key. */
 export function infoOf(key: string, [kind, revision, expires, bytes]: readonly Answer[]) {
   return {
@@ -290,9 +248,4 @@ export function infoOf(key: string, [kind, revision, expires, bytes]: readonly A
     expireTimeMs: asText(expires) === "" ? Number.POSITIVE_INFINITY : asNumber(expires),
     bytes: asNumber(bytes),
   }
-}
-
-/** A hash as text. */
-export function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex")
 }
