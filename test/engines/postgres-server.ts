@@ -1,7 +1,7 @@
 /** PostgreSQL servers that a test file starts, stops and throws away. They end with their test process, however that ends. */
 import { type ChildProcess, execFileSync } from "node:child_process"
 import { once } from "node:events"
-import { appendFileSync, chownSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import pg from "pg"
@@ -16,7 +16,9 @@ export interface PostgresServerOptions {
   readonly settings?: Readonly<Record<string, string>>
   /** Whether commits wait for the disk. Default false. */
   readonly fsync?: boolean
-  /** Lines that stand for the whole pg_hba.conf. Default: everyone is trusted. */
+  /** Files beside the data that only the server's user can read, by name; settings name them as `../name`. */
+  readonly files?: Readonly<Record<string, string>>
+  /** The lines of pg_hba.conf. Default: everyone is trusted. */
   readonly hba?: readonly string[]
 }
 
@@ -42,12 +44,18 @@ export class PostgresServer {
     if (account !== undefined) chownSync(folder, account.uid, account.gid)
     const server = new PostgresServer(home, folder, await freePort(), options)
     server.#initdb()
+    server.#place(options)
     await server.start()
     return server
   }
 
   get url(): string {
     return `postgres://postgres@127.0.0.1:${this.port}/postgres`
+  }
+
+  /** The address by its Unix socket, where tests change who may come in over TCP. */
+  get socketUrl(): string {
+    return `postgres://postgres@/postgres?host=${encodeURIComponent(this.folder)}&port=${this.port}`
   }
 
   /** The server's first process. */
@@ -61,12 +69,13 @@ export class PostgresServer {
     return children.trim().split(" ").map(Number)
   }
 
-  /** Makes a file beside the data that only the server's user can read. */
-  install(name: string, text: string): string {
-    const path = join(this.folder, name)
-    appendFileSync(path, text, { mode: 0o600 })
-    if (account !== undefined) chownSync(path, account.uid, account.gid)
-    return path
+  #place({ files = {}, hba = [] }: PostgresServerOptions): void {
+    const all = Object.entries(files).map(([name, text]) => [join(this.folder, name), text] as const)
+    if (hba.length > 0) all.push([join(this.folder, "data", "pg_hba.conf"), `${hba.join("\n")}\n`])
+    for (const [path, text] of all) {
+      writeFileSync(path, text, { mode: 0o600 })
+      if (account !== undefined) chownSync(path, account.uid, account.gid)
+    }
   }
 
   /** Resolves when it answers. */
@@ -120,7 +129,7 @@ export class PostgresServer {
 
   async #answering(child: ChildProcess): Promise<void> {
     for (const until = Date.now() + READY_MS; Date.now() < until && !isOver(child); ) {
-      const client = new pg.Client({ connectionString: this.url })
+      const client = new pg.Client({ connectionString: this.socketUrl })
       client.on("error", () => undefined)
       try {
         await client.connect()

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from "node:crypto"
 import { after } from "node:test"
+import { connectionConfig } from "../../src/stores/postgres/connection.ts"
 import { openServer, type ServerOptions, type SqlEngine } from "../../src/stores/postgres/index.ts"
 import { Session } from "../../src/stores/postgres/session.ts"
 import { pathOf, skipReason } from "../support/tools.ts"
@@ -115,7 +116,7 @@ export async function serverDatabase(
 
 /** What the login of `url` sees: the rows of one query, on a connection of its own. */
 export async function ask(url: string, text: string): Promise<readonly Record<string, unknown>[]> {
-  const session = await Session.connect({ connectionString: url })
+  const session = await Session.connect(await connectionConfig(url))
   try {
     const [result] = await session.run([{ name: "", text, values: [] }])
     return result?.rows ?? []
@@ -126,7 +127,7 @@ export async function ask(url: string, text: string): Promise<readonly Record<st
 
 /** Runs commands on a server as the login of `url`. */
 export async function administer(url: string, ...commands: readonly string[]): Promise<void> {
-  const session = await Session.connect({ connectionString: url })
+  const session = await Session.connect(await connectionConfig(url))
   try {
     for (const command of commands) await session.script(command)
   } finally {
