@@ -12,6 +12,12 @@ export interface RpcLimits {
   readonly maxInFlight: number
   /** Unary calls in flight for one tenant. */
   readonly maxInFlightPerTenant: number
+  /** Share of maxInFlight above which a tenant with more than its fair share of the calls is shed. */
+  readonly fairShareAt: number
+  /** Share of the memory above which new streams, and tenants with more than their fair share, are shed. */
+  readonly shedAtMemory: number
+  /** Share of the memory above which every call is shed. */
+  readonly refuseAtMemory: number
   /** Open streams and long polls for one tenant. */
   readonly maxStreamsPerTenant: number
   /** How deep messages, Structs and lists may nest. */
@@ -33,6 +39,9 @@ export const DEFAULT_LIMITS: RpcLimits = {
   maxConnections: 1024,
   maxInFlight: 4096,
   maxInFlightPerTenant: 2048,
+  fairShareAt: 0.875,
+  shedAtMemory: 0.9,
+  refuseAtMemory: 0.95,
   maxStreamsPerTenant: 512,
   maxDepth: 64,
   defaultDeadlineMs: 30_000,

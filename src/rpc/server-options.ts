@@ -49,6 +49,8 @@ export interface ServerOptions {
   /** Undefined: telemetry is off. */
   readonly observer?: CallObserver | undefined
   readonly limits?: Partial<RpcLimits> | undefined
+  /** The share of the memory that is used, 0 to 1; a test sets it. */
+  readonly memoryShare?: (() => number) | undefined
   /** Server reflection; on unless false. */
   readonly reflection?: boolean | undefined
   readonly ops?: OpsSources | undefined

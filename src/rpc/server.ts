@@ -10,6 +10,7 @@ import { compileServices } from "./compile.ts"
 import type { Service } from "./handler.ts"
 import { InFlight } from "./interceptors/limits.ts"
 import { DEFAULT_LIMITS, type RpcLimits } from "./limits.ts"
+import { MemoryPressure } from "./memory-pressure.ts"
 import { OpsServer } from "./ops-server.ts"
 import { createPort, superviseConnections } from "./port.ts"
 import type { Addresses, RpcServer, ServerOptions, ServerStats } from "./server-options.ts"
@@ -57,6 +58,7 @@ class Edge implements RpcServer {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     for (const { descriptor } of options.services) this.health.set(descriptor.typeName, true)
     const healthService = createHealthService(this.health)
+    const memory = new MemoryPressure(options.memoryShare)
     const compile = (services: readonly Service[]) =>
       compileServices(
         services,
@@ -67,6 +69,7 @@ class Edge implements RpcServer {
           tenants: options.tenants,
           limits: this.#limits,
           inFlight: this.#inFlight,
+          memory,
         },
         this.#active,
       )

@@ -1,6 +1,7 @@
 import type { Logger } from "../../domain/kernel/logger.ts"
 import type { Authenticator } from "../auth/authenticator.ts"
 import type { RpcLimits } from "../limits.ts"
+import type { MemoryPressure } from "../memory-pressure.ts"
 import type { TenantGate } from "../server-options.ts"
 import type { CallObserver } from "../telemetry-seam.ts"
 import { authentication } from "./authentication.ts"
@@ -21,6 +22,7 @@ export interface ChainParts {
   readonly tenants: TenantGate | undefined
   readonly limits: RpcLimits
   readonly inFlight: InFlight
+  readonly memory: MemoryPressure
 }
 
 /** The order of the interceptors, outermost first, each with the reason for its place. */
@@ -42,7 +44,10 @@ export const CHAIN: readonly { readonly why: string; readonly make: (parts: Chai
     why: "a call that is late already must not take a place in flight",
     make: (parts) => deadline(parts.limits),
   },
-  { why: "sheds before the message costs a decode", make: (parts) => limits(parts.limits, parts.inFlight) },
+  {
+    why: "sheds before the message costs a decode",
+    make: (parts) => limits(parts.limits, parts.inFlight, parts.memory),
+  },
   { why: "decodes, so it comes after everything that can refuse without reading", make: () => validation() },
   { why: "hashes the message, so it needs one that is valid", make: () => idempotency() },
 ]

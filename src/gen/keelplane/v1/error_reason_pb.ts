@@ -141,7 +141,8 @@ export const ErrorReason = {
   OUTCOME_UNKNOWN: 16,
 
   /**
-   * Too many calls in flight for the daemon or for this tenant; nothing was done. metadata: limit, value.
+   * Too many calls in flight for the daemon, for this tenant or for a store, or too little memory left; nothing was done. metadata: limit,
+   * value.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 17;
    */
