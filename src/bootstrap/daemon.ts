@@ -21,6 +21,7 @@ import { createGuards, type Guards } from "./guards.ts"
 import type { Kit, Plane } from "./kit.ts"
 import { registerMetrics, sweepObserver } from "./metrics.ts"
 import { StoreMonitor } from "./monitor.ts"
+import { registerOutboxMetrics } from "./outbox-metrics.ts"
 import { Outboxes } from "./outboxes.ts"
 import { adminPlane } from "./planes/admin.ts"
 import { cachePlane } from "./planes/cache.ts"
@@ -143,6 +144,7 @@ async function start(
     ops: { metrics: () => telemetry.metrics.expose(), readiness: () => monitor.notReady() },
   })
   registerMetrics(telemetry.metrics, { server, engines, guards, monitor })
+  const outboxSweeper = registerOutboxMetrics(telemetry.metrics, outboxes)
   const addresses = await server.start()
   undo.add(() => server.stop())
   monitor.start(server.health, planes)
@@ -150,7 +152,8 @@ async function start(
   const sweepers = new Sweepers(telemetry.logger, sweepObserver(telemetry))
   outboxes.start()
   undo.add(() => outboxes.stop())
-  sweepers.start([...planes.flatMap((plane) => plane.sweepers), ...engines.flatMap(engineSweepers)])
+  const own = [...planes.flatMap((plane) => plane.sweepers), ...engines.flatMap(engineSweepers)]
+  sweepers.start([...own, outboxSweeper])
   undo.add(() => sweepers.stop())
   return {
     addresses,

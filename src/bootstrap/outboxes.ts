@@ -1,8 +1,8 @@
 /** The outbox of each SQL database, and the relays that this daemon runs over them. */
 import type { Logger } from "../domain/kernel/logger.ts"
-import { OutboxOperators } from "../domain/outbox/operators.ts"
+import { type OperatedOutbox, OutboxOperators } from "../domain/outbox/operators.ts"
 import { OUTBOX_STORE_OPERATIONS, type OutboxStore } from "../domain/outbox/ports.ts"
-import { Relay, type RelayTopic } from "../domain/outbox/relay.ts"
+import { Relay, type RelayCounts, type RelayTopic } from "../domain/outbox/relay.ts"
 import { createOutboxSignals, type OutboxSignals } from "../domain/outbox/signals.ts"
 import { createPostgresOutboxStore } from "../stores/postgres/outbox-store.ts"
 import type { OpenEngine, StoreName } from "./engines/engine.ts"
@@ -30,7 +30,7 @@ export class Outboxes {
   readonly operators: OutboxOperators
   readonly #outboxes: readonly OwnOutbox[]
   readonly #logger: Logger
-  #relays: readonly Relay[] = []
+  readonly #relays = new Map<string, Relay>()
 
   constructor(engines: readonly OpenEngine[], guards: Guards, logger: Logger) {
     this.#logger = logger
@@ -47,8 +47,18 @@ export class Outboxes {
         serve: (topic: RelayTopic) => topics.push(topic),
       }
     })
-    this.operators = new OutboxOperators(
-      this.#outboxes.map(({ engine, store, signals }) => ({ name: engine.name, store, signals })),
+    this.operators = new OutboxOperators(this.all())
+  }
+
+  /** Every outbox under the name of its engine. */
+  all(): readonly OperatedOutbox[] {
+    return this.#outboxes.map(({ engine, store, signals }) => ({ name: engine.name, store, signals }))
+  }
+
+  /** What this daemon's relays did. */
+  counts(): readonly { readonly store: string; readonly topic: string; readonly counts: RelayCounts }[] {
+    return [...this.#relays].flatMap(([store, relay]) =>
+      [...relay.counts].map(([topic, counts]) => ({ store, topic, counts })),
     )
   }
 
@@ -61,17 +71,17 @@ export class Outboxes {
 
   /** Starts the relays. */
   start(): void {
-    this.#relays = this.#outboxes
-      .filter(({ topics }) => topics.length > 0)
-      .map(({ engine, store, signals, topics }) => {
-        const pollMs = engine.place === "embedded" ? ALONE_POLL_MS : undefined
-        return new Relay({ store, signals, topics, logger: this.#logger, pollMs })
-      })
-    for (const relay of this.#relays) relay.start()
+    for (const { engine, store, signals, topics } of this.#outboxes) {
+      if (topics.length === 0) continue
+      const pollMs = engine.place === "embedded" ? ALONE_POLL_MS : undefined
+      const relay = new Relay({ store, signals, topics, logger: this.#logger, pollMs })
+      this.#relays.set(engine.name, relay)
+      relay.start()
+    }
   }
 
   /** Ends them; what they had under way is delivered again by the next daemon. */
   async stop(): Promise<void> {
-    await Promise.all(this.#relays.map((relay) => relay.stop()))
+    await Promise.all([...this.#relays.values()].map((relay) => relay.stop()))
   }
 }

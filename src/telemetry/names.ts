@@ -67,6 +67,10 @@ export const METRIC = {
   retryTokens: "keelplane_store_retry_tokens",
   poolConnections: "keelplane_store_pool_connections",
   poolWaiting: "keelplane_store_pool_waiting",
+  outboxPending: "keelplane_outbox_pending",
+  outboxParked: "keelplane_outbox_parked",
+  outboxAge: "keelplane_outbox_oldest_age_seconds",
+  outboxEntries: "keelplane_outbox_entries_total",
   sweepRemoved: "keelplane_sweep_removed_total",
   sweepFailures: "keelplane_sweep_failures_total",
   cacheBytes: "keelplane_cache_bytes",
@@ -90,6 +94,7 @@ export const LABEL = {
   quantile: "quantile",
   sweeper: "sweeper",
   state: "state",
+  topic: "topic",
   version: "version",
 } as const
 

@@ -54,6 +54,11 @@ test("changes are recorded once and in order, whether the log is away or the dae
     const names = Array.from({ length: 3 * MANY }, (_, n) => `user-${n}`)
     await createUsers(daemon, 0)
     await until(async () => (await recorded(daemon)).length === MANY, "the first changes in the log")
+    const metrics = await (await fetch(`http://${daemon.opsAddress}/metrics`)).text()
+    assert.match(
+      metrics,
+      /keelplane_outbox_entries_total\{store="[a-z+]*control[a-z+]*",topic="audit",state="done"\} \d+/,
+    )
     await server.stop()
     await createUsers(daemon, MANY)
     assert.equal(await pending(daemon), BigInt(MANY))
