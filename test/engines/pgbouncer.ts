@@ -68,6 +68,7 @@ export async function startPgBouncer(url: string): Promise<PgBouncer> {
     "pool_mode = transaction",
     "default_pool_size = 8",
     "server_round_robin = 1",
+    "server_login_retry = 1",
   ]
   writeFileSync(join(folder, "pgbouncer.ini"), `${settings.join("\n")}\n`)
   if (account !== undefined) chownSync(folder, account.uid, account.gid)

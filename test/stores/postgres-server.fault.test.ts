@@ -286,6 +286,57 @@ describe("a PostgreSQL server", { skip: ownServerSkip, timeout: 300_000 }, () =>
   })
 })
 
+describe("a PostgreSQL server that writes through to its disk", {
+  skip: ownServerSkip,
+  timeout: 120_000,
+}, () => {
+  it("keeps every write that it acknowledged before it was killed, and applies repetitions once", async () => {
+    const { server, open, closeAll } = await ownServer({ fsync: true })
+    const { database } = await open({ max: 4 })
+    const scope = fresh()
+    const acknowledged = new Set<string>()
+    const attempted = new Set<string>()
+    const write = (id: string) => {
+      const idempotency = { method: "test/Write", requestId: id, bodyHash: Buffer.alloc(32) }
+      return database.mutate({ ...scope, idempotency }, "write", async (tx) => {
+        await tx.query(insert(scope.tenant, id))
+        return id
+      })
+    }
+    let stopped = false
+    const writers = Array.from({ length: 8 }, async (_, writer) => {
+      for (let i = 0; !stopped; i++) {
+        const id = `${writer}-${i}`
+        attempted.add(id)
+        try {
+          acknowledged.add(await write(id))
+        } catch (error) {
+          reason("OUTCOME_UNKNOWN", "STORE_UNAVAILABLE")(error)
+          return
+        }
+      }
+    })
+    await until("writes are acknowledged", () => acknowledged.size > 50)
+    await server.stop("immediate")
+    stopped = true
+    await Promise.all(writers)
+    await server.start()
+    const ids = async () => {
+      const text = "select request_id as id from keelplane.idempotency where method = 'test' order by 1"
+      return (await database.query<{ id: string }>(scope, { text })).rows.map(({ id }) => id)
+    }
+    const kept = new Set(await ids())
+    assert.deepEqual(
+      [...acknowledged].filter((id) => !kept.has(id)),
+      [],
+    )
+    for (const id of attempted) assert.equal(await write(id), id)
+    assert.deepEqual(await ids(), [...attempted].toSorted())
+    await closeAll()
+  })
+})
+
+/** Timers may fire a millisecond early; the deadline is past by then. */
 function deadline(scope: CallScope, ms: number): CallScope {
-  return { ...scope, deadlineMs: Date.now() + ms, signal: AbortSignal.timeout(ms) }
+  return { ...scope, deadlineMs: Date.now() + ms - 5, signal: AbortSignal.timeout(ms) }
 }
