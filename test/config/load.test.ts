@@ -132,7 +132,7 @@ test("each unsafe pair is refused", () => {
       },
     ],
     ["stores.memory.url", { KEELPLANE_STORES__MEMORY__URL: "mysql://h" }],
-    ["stores.events.url", { KEELPLANE_STORES__EVENTS__URL: "postgres://u@h/d" }],
+    ["stores.events.url", { KEELPLANE_STORES__EVENTS__URL: "mysql://h" }],
     [
       "cache.namespaces.x.max_length",
       { KEELPLANE_CACHE__NAMESPACES: '{"x": {"kind": "value", "max_length": 3}}' },
@@ -144,6 +144,13 @@ test("each unsafe pair is refused", () => {
       [key],
       JSON.stringify(env),
     )
+  }
+})
+
+test("each store may be a database of its own", () => {
+  for (const store of ["MEMORY", "EVENTS", "CONTROL"]) {
+    const env = { [`KEELPLANE_STORES__${store}__URL`]: "postgres://u@h/d" }
+    assert.deepEqual(violations({ env }), [], store)
   }
 })
 
