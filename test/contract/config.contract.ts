@@ -9,8 +9,11 @@ import type { JsonObject } from "../../src/domain/kernel/json.ts"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
 import { type ControlHarness, drain, rejects, withRequestId } from "./control-support.ts"
 
+/** What the suite needs of the control plane. */
+export type ConfigHarness = Pick<ControlHarness, "configs" | "freshTenant" | "clock">
+
 /** Registers the suite. */
-export function configContract(make: () => Promise<ControlHarness>): void {
+export function configContract(make: () => Promise<ConfigHarness>): void {
   describe("configuration", () => versions(make))
   describe("configuration watch", () => watch(make))
 }
@@ -21,8 +24,8 @@ function struct(value: JsonObject) {
 
 const PLAIN = { description: "" }
 
-function versions(make: () => Promise<ControlHarness>): void {
-  let harness: ControlHarness
+function versions(make: () => Promise<ConfigHarness>): void {
+  let harness: ConfigHarness
   let scope: CallScope
   before(async () => {
     harness = await make()
@@ -153,8 +156,8 @@ function versions(make: () => Promise<ControlHarness>): void {
   })
 }
 
-function watch(make: () => Promise<ControlHarness>): void {
-  let harness: ControlHarness
+function watch(make: () => Promise<ConfigHarness>): void {
+  let harness: ConfigHarness
   let deps: WatchDeps
   before(async () => {
     harness = await make()

@@ -145,12 +145,26 @@ export class SegmentRows {
     })
   }
 
-  /** Rows of a segment after a number, in their order. */
-  async read(scope: CallScope, segment: string, after: bigint, limit: number): Promise<readonly LogRow[]> {
-    return this.#cql.read<LogRow>(scope, {
+  /**
+   * Rows of a segment after a number, in their order; those up to `known` are there for certain. A batch may be seen on one node
+   * before others have it. Rows have no gaps, so that this shows; a serial read settles it.
+   */
+  async read(
+    scope: CallScope,
+    segment: string,
+    after: bigint,
+    limit: number,
+    known = 0n,
+  ): Promise<readonly LogRow[]> {
+    const from = after < 0n ? 0n : after
+    const statement = {
       cql: `select seq, body from ${this.#table} where tenant = ? and segment = ? and seq > ? limit ?`,
-      values: [scope.tenant, segment, after < 0n ? 0n : after, limit],
-    })
+      values: [scope.tenant, segment, from, limit],
+    }
+    const rows = await this.#cql.read<LogRow>(scope, statement)
+    const gap = rows.some(({ seq }, at) => seq !== from + BigInt(at + 1))
+    const short = rows.length < limit && (rows.at(-1)?.seq ?? from) < known
+    return gap || short ? this.#cql.read<LogRow>(scope, statement, { serial: true }) : rows
   }
 
   /** Rows of a segment by their numbers, in no order. */
