@@ -3,7 +3,6 @@
  * connection of the server, and is made to: they take turns.
  */
 import { execFile } from "node:child_process"
-import { once } from "node:events"
 import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -11,7 +10,7 @@ import { promisify } from "node:util"
 import pg from "pg"
 import { pathOf, skipReason, type Tool } from "../support/tools.ts"
 import { account } from "./postgres-install.ts"
-import { freePort, isOver, spawnTied } from "./tied-process.ts"
+import { exited, freePort, isOver, spawnTied } from "./tied-process.ts"
 
 const run = promisify(execFile)
 const READY_MS = 30_000
@@ -77,7 +76,7 @@ export async function startPgBouncer(url: string): Promise<PgBouncer> {
     url: (database) => `postgres://${username}@127.0.0.1:${port}/${database}`,
     stop: async () => {
       if (!isOver(child)) {
-        const ended = once(child, "exit")
+        const ended = exited(child)
         process.kill(Number(readFileSync(join(folder, "server.pid"), "utf8")), "SIGTERM")
         await ended
       }

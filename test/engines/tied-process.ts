@@ -1,5 +1,6 @@
 /** Servers that end with the test process that started them, however it ends. */
 import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
 import { createServer, Socket } from "node:net"
 import { account } from "./postgres-install.ts"
 
@@ -29,6 +30,12 @@ export function spawnTied(folder: string, command: string, args: readonly string
 /** Whether what {@link spawnTied} answered is over. */
 export function isOver({ exitCode, signalCode }: ChildProcess): boolean {
   return exitCode !== null || signalCode !== null
+}
+
+/** Resolves when it is over. */
+export async function exited(child: ChildProcess): Promise<void> {
+  child.ref()
+  if (!isOver(child)) await once(child, "exit")
 }
 
 /** A port of the loopback interface that nobody listens on now. */
