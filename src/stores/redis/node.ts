@@ -1,4 +1,7 @@
-/** One server, by one or several connections. Commands of one turn of the event loop leave in one packet. */
+/**
+ * One server, by one or several connections. Commands of one turn of the event loop leave in one packet, and while the answers to a packet
+ * are awaited the next one gathers, so that many callers cost few system calls and one caller waits for nobody.
+ */
 import { Command, type Redis } from "ioredis"
 import type { Address, Endpoint } from "./address.ts"
 import { type Answer, type Argument, asList, asNumber } from "./answers.ts"
@@ -10,7 +13,12 @@ export const CONNECTIONS = 1
 interface Lane {
   readonly client: Redis
   readonly trouble: Trouble
+  /** Whether commands are gathered. */
   corked: boolean
+  /** Whether the last packet's answers are awaited. */
+  flying: boolean
+  /** Lets the gathered packet go. */
+  waiting: (() => void) | undefined
   /** The server's time as of this turn's packet, in milliseconds, once somebody has asked for it. */
   time: Promise<number> | undefined
 }
@@ -29,7 +37,14 @@ export class Node {
       })
       // The driver goes on trying.
       client.connect().catch(() => undefined)
-      return { client, trouble: new Trouble(client), corked: false, time: undefined }
+      return {
+        client,
+        trouble: new Trouble(client),
+        corked: false,
+        flying: false,
+        waiting: undefined,
+        time: undefined,
+      }
     })
   }
 
@@ -100,17 +115,34 @@ export class Node {
   #write(lane: Lane, name: string, args: readonly Argument[]): Promise<Answer> {
     const { client } = lane
     const command = new Command(name.toLowerCase(), args as Argument[], { replyEncoding: null })
-    if (!lane.corked) {
-      const { stream } = client
+    const first = !lane.corked
+    if (first) {
       lane.corked = true
-      stream.cork()
-      setImmediate(() => {
-        lane.corked = false
-        lane.time = undefined
-        stream.uncork()
-      })
+      client.stream.cork()
     }
-    return client.sendCommand(command) as Promise<Answer>
+    const answer = client.sendCommand(command) as Promise<Answer>
+    if (first) this.#gather(lane, client.stream, answer)
+    return answer
+  }
+
+  /** Lets the packet go that begins with a command: after this turn, or once the one before it is answered. */
+  #gather(lane: Lane, stream: Redis["stream"], first: Promise<Answer>): void {
+    const go = () => {
+      lane.corked = false
+      lane.time = undefined
+      lane.flying = true
+      stream.uncork()
+      first.then(landed, landed)
+    }
+    const landed = () => {
+      lane.flying = false
+      lane.waiting?.()
+    }
+    lane.waiting = () => {
+      lane.waiting = undefined
+      setImmediate(go)
+    }
+    if (!lane.flying) lane.waiting()
   }
 }
 
