@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto"
 import type { AuditStore } from "../event/audit-ports.ts"
 import type { JsonObject } from "../kernel/json.ts"
-import type { CallScope } from "../kernel/scope.ts"
+import { type CallScope, scopeWith } from "../kernel/scope.ts"
 import type { Saga } from "../saga/model.ts"
 import { certificateText, type ErasureCertificate } from "./erasure.ts"
 
@@ -30,7 +30,7 @@ export async function recordCertificate(
     requestId: certificate.id,
     bodyHash,
   }
-  await audit.record({ ...scope, idempotency }, [
+  await audit.record(scopeWith(scope, { idempotency }), [
     {
       actor: certificate.requestedBy,
       action: "CertifyErasure",

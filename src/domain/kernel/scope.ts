@@ -45,6 +45,25 @@ export interface CallScope {
   readonly trace?: object | undefined
 }
 
+/**
+ * A scope with other values in places. Spreading one instead (`{ ...scope }`) would lose its signal, actor and trace, which are
+ * made when they are asked for and are therefore no properties of the object itself.
+ */
+export function scopeWith(scope: CallScope, changes: Partial<CallScope>): CallScope {
+  return {
+    tenant: changes.tenant ?? scope.tenant,
+    actor: changes.actor ?? scope.actor,
+    deadlineMs: changes.deadlineMs ?? scope.deadlineMs,
+    idempotency: "idempotency" in changes ? changes.idempotency : scope.idempotency,
+    get signal() {
+      return changes.signal ?? scope.signal
+    },
+    get trace() {
+      return changes.trace ?? scope.trace
+    },
+  }
+}
+
 const NEVER_ABORTED = new AbortController().signal
 
 /** The scope of the daemon's own work for one tenant, or for all with {@link PLATFORM_TENANT}. */

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto"
 import type { AuditEntry } from "../../domain/event/audit-model.ts"
 import { AUDIT_FILTER_FIELDS, type AuditStore } from "../../domain/event/audit-ports.ts"
 import { parseFilter } from "../../domain/kernel/filter/index.ts"
-import type { CallScope } from "../../domain/kernel/scope.ts"
+import { type CallScope, scopeWith } from "../../domain/kernel/scope.ts"
 import { type ConfigChange, type ConfigPlace, changeOf, placeOf } from "./config-rows.ts"
 import type { Cluster } from "./database.ts"
 import type { LogRow } from "./segment-rows.ts"
@@ -63,7 +63,7 @@ export class ConfigIndex {
     }
     if (this.#now() - timeMs > REMEMBERED_MS && (await this.#isRecorded(scope, id, timeMs))) return
     const idempotency = { method: METHOD, requestId: String(sequence), bodyHash }
-    await this.#audit.record({ ...scope, idempotency }, [entry])
+    await this.#audit.record(scopeWith(scope, { idempotency }), [entry])
   }
 
   async #isRecorded(scope: CallScope, id: string, timeMs: number): Promise<boolean> {
