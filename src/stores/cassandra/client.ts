@@ -103,7 +103,8 @@ function clientOf(
           ? new policies.speculativeExecution.ConstantSpeculativeExecutionPolicy(speculativeMs, 1)
           : new policies.speculativeExecution.NoSpeculativeExecutionPolicy(),
     },
-    protocolOptions: { maxSchemaAgreementWaitSeconds: AGREEMENT_S },
+    // The newest that the driver speaks: asking for more costs a connection each time.
+    protocolOptions: { maxVersion: 4, maxSchemaAgreementWaitSeconds: AGREEMENT_S },
     socketOptions: { connectTimeout: settings.connectMs, readTimeout: settings.timeoutMs },
     encoding: { useBigIntAsLong: true, useUndefinedAsUnset: true },
     queryOptions: { prepare: true, isIdempotent: false },

@@ -83,6 +83,7 @@ export class Connection {
   }
 
   #connect(): Promise<cassandra.Client> {
+    if (this.#client !== undefined) return Promise.resolve(this.#client)
     if (this.#closed) return Promise.reject(closed())
     this.#attempt ??= this.#try().finally(() => {
       this.#attempt = undefined

@@ -8,4 +8,5 @@ export {
   type CassandraStats,
   openCassandra,
 } from "./engine.ts"
+export { type CassandraEventStoreOptions, createCassandraEventStore } from "./event-store.ts"
 export type { MigrateOptions, MigrationFile, MigrationStatus } from "./migrate.ts"
