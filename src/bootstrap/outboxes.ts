@@ -35,13 +35,14 @@ export class Outboxes {
   constructor(engines: readonly OpenEngine[], guards: Guards, logger: Logger) {
     this.#logger = logger
     this.#outboxes = engines.flatMap((engine) => {
-      const [first] = engine.stores
-      if (engine.handle.kind !== "sql" || first === undefined) return []
+      // Whoever opens the breakers of the memory store must not stop audit records with them.
+      const home = engine.stores.find((store) => store === "control") ?? engine.stores[0]
+      if (engine.handle.kind !== "sql" || home === undefined) return []
       const raw = createPostgresOutboxStore(engine.handle.sql.database)
       const topics: RelayTopic[] = []
       return {
         engine,
-        store: guards.guard(first, "outbox", raw, OUTBOX_STORE_OPERATIONS),
+        store: guards.guard(home, "outbox", raw, OUTBOX_STORE_OPERATIONS),
         signals: createOutboxSignals(),
         topics,
         serve: (topic: RelayTopic) => topics.push(topic),

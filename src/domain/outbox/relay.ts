@@ -47,6 +47,8 @@ export interface RelayCounts {
   lost: number
 }
 
+/** How long a relay that is being stopped waits for its store, in milliseconds. */
+const LAST_SETTLING_MS = 3_000
 const DEFAULT_POLL_MS = [250, 1_000] as const
 const DEFAULT_BACKOFF_MS = [200, 15_000] as const
 
@@ -138,7 +140,8 @@ export class Relay {
       deliver(scope, batch, topic.handle, policy),
     )
     // Settled even while the relay is being stopped: what is done need not be done again.
-    const scope = { ...systemScope(), deadlineMs: Date.now() + timeoutMs }
+    const ms = this.#abort.signal.aborted ? LAST_SETTLING_MS : timeoutMs
+    const scope = { ...systemScope(), deadlineMs: Date.now() + ms }
     const settled = await this.#options.store.settle(scope, batch, settlement)
     this.#count(topic.topic, batch, settlement, settled)
     return away
