@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Redis } from "ioredis"
+import { endWithProcess } from "../support/redis-server.ts"
 import { atEnd, freePort, type RedisServer, serverPath, startRedis } from "./redis.ts"
 
 const SLOTS = 16_384
@@ -127,7 +128,7 @@ export async function startSentinel(master: RedisServer): Promise<number> {
   writeFileSync(file, `${lines.join("\n")}\n`)
   const child = spawn(serverPath(), [file, "--sentinel"], { stdio: "ignore" })
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
-  process.once("exit", () => child.kill("SIGKILL"))
+  endWithProcess(child)
   atEnd(async () => {
     child.kill("SIGKILL")
     await ended

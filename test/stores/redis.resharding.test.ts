@@ -99,6 +99,22 @@ describe("redis cluster in use", { skip: ownServerSkip }, () => {
     assert.equal((await cache.execute(scope, apart, false)).length, 2)
   })
 
+  it("charges limits of one entity together, and refuses to seem to for several", async () => {
+    const { rateLimiter } = await testRedis({ url: await clusterUrl() })
+    const scope = fresh()
+    const rule = (key: string, limit: number) =>
+      ({ name: "n", key, limit, windowMs: 3_600_000, cost: 1, algorithm: "exactLog" }) as const
+    const together = [rule("{u}:a", 2), rule("{u}:b", 1)]
+    assert.equal((await rateLimiter.check(scope, together)).allowed, true)
+    const denied = await rateLimiter.check(scope, together)
+    assert.deepEqual(
+      denied.verdicts.map(({ remaining }) => remaining),
+      [1, 0],
+    )
+    await fails("UNSUPPORTED_BY_ENGINE", () => rateLimiter.check(scope, [rule("{u}:a", 2), rule("{v}:b", 1)]))
+    assert.equal((await rateLimiter.check(scope, [rule("{u}:a", 2)])).allowed, true)
+  })
+
   it("lets exactly 100 of 500 calls from many connections through a limit of 100", async () => {
     const prefix = `limits-${randomUUID()}`
     const url = await clusterUrl()

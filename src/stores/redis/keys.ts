@@ -31,12 +31,16 @@ export class Keys {
     return this.isSpread && !bounded ? ALL : FIRST
   }
 
-  /** The part in which a cache key lies: by the entity that it names in braces, 0 where it names none. */
+  /** The entity that a cache key names in braces; undefined where it names none, or that makes no difference. */
+  entity(namespace: Pick<Namespace, "capacityEntries" | "capacityBytes">, key: string): string | undefined {
+    if (!this.isSpread || !key.includes("{")) return undefined
+    return this.partitions(namespace).length === 1 ? undefined : hashTag(key)
+  }
+
+  /** The part in which a cache key lies: by its entity, 0 where it has none. */
   partition(namespace: Pick<Namespace, "capacityEntries" | "capacityBytes">, key: string): number {
-    if (!this.isSpread || !key.includes("{")) return 0
-    const entity = hashTag(key)
-    if (entity === undefined || this.partitions(namespace).length === 1) return 0
-    return 1 + (crc16(entity) % PARTITIONS)
+    const entity = this.entity(namespace, key)
+    return entity === undefined ? 0 : 1 + (crc16(entity) % PARTITIONS)
   }
 
   /** Where the tenants' namespaces are noted for the sweeper. */
@@ -50,8 +54,15 @@ export class Keys {
     return `${this.#prefix}:{${tenant.length}:${tenant}:${name}${part}}:`
   }
 
-  /** The beginning of all keys that count for one limited thing; the tag is cut at a `}` in it, which only makes it coarser. */
+  /**
+   * The beginning of all keys that count for one limited thing; the tag is cut at a `}` in it, which only makes it coarser. In a cluster
+   * limited things that name the same entity lie together.
+   */
   limited(tenant: TenantId, key: string): string {
+    const entity = this.isSpread ? hashTag(key) : undefined
+    if (entity !== undefined) {
+      return `${this.#prefix}:{${tenant.length}:${tenant}:limit:${entity}}:${key.length}:${key}:limit:`
+    }
     return `${this.#prefix}:{${tenant.length}:${tenant}:${key.length}:${key}}:limit:`
   }
 

@@ -1,6 +1,7 @@
 /** The rate limiter on a server: one script looks at all rules of a call and charges all or none. */
 import type { RateLimiter } from "../../domain/cache/ports.ts"
 import type { RateLimitRule, RateLimitVerdict } from "../../domain/cache/rate-limit.ts"
+import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { asNumber, asText } from "./answers.ts"
 import type { Connection, Script } from "./connection.ts"
@@ -8,6 +9,7 @@ import { requestIdReused } from "./decode-result.ts"
 import { storeClosed } from "./errors.ts"
 import { hex, type Keys, RECORD_KEPT_MS, recordKey } from "./keys.ts"
 import { LIMITS_SCRIPT } from "./lua/limits.ts"
+import { hashTag } from "./slots.ts"
 
 const WORDS_PER_VERDICT = 4
 
@@ -29,6 +31,7 @@ export class RedisRateLimiter implements RateLimiter {
     rules: readonly RateLimitRule[],
   ): Promise<{ readonly allowed: boolean; readonly verdicts: readonly RateLimitVerdict[] }> {
     if (this.#closed) throw storeClosed()
+    this.#refuseSpread(scope, rules)
     const { idempotency } = scope
     const base = this.#keys.limited(scope.tenant, rules[0]?.key ?? "")
     const answer = await this.#connection.run(
@@ -60,6 +63,18 @@ export class RedisRateLimiter implements RateLimiter {
         }
       }),
     }
+  }
+
+  /** Raises UNSUPPORTED_BY_ENGINE where the rules' keys may be on different servers, which cannot charge all or none. */
+  #refuseSpread(scope: CallScope, rules: readonly RateLimitRule[]): void {
+    if (!this.#keys.isSpread || rules.length < 2) return
+    const tags = new Set(rules.map(({ key }) => hashTag(this.#keys.limited(scope.tenant, key))))
+    if (tags.size === 1) return
+    throw new DomainError(
+      "UNSUPPORTED_BY_ENGINE",
+      'limits in one call on a cluster need one key, or keys with the same word in braces, as in "{user-7}:calls"; check the others by calls of their own',
+      { metadata: { engine: "redis", capability: "limits of different keys in one call" } },
+    )
   }
 
   /** The server frees windows by itself once they are over. */
