@@ -108,6 +108,36 @@ describe("migrations", { timeout: 120_000 }, () => {
     await migrate(session, await read())
   })
 
+  it("run alone what no transaction may hold, and again what was cut short", async () => {
+    const alone = (last: string) =>
+      file(
+        "0002_second.sql",
+        `-- outside of a transaction
+-- Why; it says.
+
+drop index concurrently if exists keelplane.first_x;
+create index concurrently first_x
+  on keelplane.first (x);
+${last}`,
+      )
+    await file("0001_first.sql", "create table keelplane.first (x int);")
+    await alone("select nonsense();\n")
+    await assert.rejects(
+      async () => migrate(session, await read()),
+      mismatch(/migration 2 \(second\) failed; it runs again/),
+    )
+    await alone("")
+    assert.equal((await migrate(session, await read())).length, 1)
+    const [found] = await session.run([
+      {
+        name: "",
+        text: "select indisvalid as valid from pg_index where indexrelid = 'keelplane.first_x'::regclass",
+        values: [],
+      },
+    ])
+    assert.deepEqual(found?.rows, [{ valid: true }])
+  })
+
   it("refuse a file that was edited after it was applied", async () => {
     await migrate(session, await read())
     await file("0001_first.sql", "create table first (x int, y int);")

@@ -1,6 +1,7 @@
 /** The Memory suites on pgvector, in PGlite and on PostgreSQL servers. */
 import { createMemoryStore } from "../../src/stores/postgres/memory-store.ts"
 import { memoryContract } from "../contract/memory.contract.ts"
+import { memoryIndexContract } from "../contract/memory-index.contract.ts"
 import { memorySearchContract } from "../contract/memory-search.contract.ts"
 import { memorySizeContract } from "../contract/memory-size.contract.ts"
 import type { MemoryHarness } from "../contract/memory-support.ts"
@@ -23,6 +24,7 @@ onSqlEngines(
     memoryContract(harness)
     memorySearchContract(harness)
     memorySizeContract(harness)
+    memoryIndexContract(harness)
   },
   await sqlEnginesAndPooler(),
 )

@@ -13,6 +13,7 @@ import {
   toRecord,
   vectorParameter,
 } from "./memory-rows.ts"
+import { roughSize } from "./memory-sizes.ts"
 
 type Dense = NonNullable<EngineQuery["dense"]>
 
@@ -30,8 +31,11 @@ export async function searchRecords(
   collection: Collection,
   queries: readonly EngineQuery[],
 ): Promise<readonly EngineAnswer[]> {
-  const build = new SearchBuilder(scope, collection, new Date(clock.now()))
   const indexed = collection.indexState !== "EXACT"
+  const ranks = queries.some(({ keyword }) => keyword !== undefined)
+  // A large collection's size only sets how much rarity counts, and counting it would cost more than all the rest.
+  const size = indexed && ranks ? await roughSize(database, scope, collection) : undefined
+  const build = new SearchBuilder(scope, collection, new Date(clock.now()), size)
   const first = queries.map((query) => build.statements(query, indexed && query.dense?.exact === false))
   const answers = await run(database, scope, first)
   const short = queries.flatMap((query, i) => {
@@ -99,11 +103,14 @@ class SearchBuilder {
   readonly #scope: CallScope
   readonly #collection: Collection
   readonly #now: Date
+  /** How many records the collection has; undefined to count them. */
+  readonly #size: number | undefined
 
-  constructor(scope: CallScope, collection: Collection, now: Date) {
+  constructor(scope: CallScope, collection: Collection, now: Date, size: number | undefined) {
     this.#scope = scope
     this.#collection = collection
     this.#now = now
+    this.#size = size
   }
 
   statements(query: EngineQuery, approximate: boolean): Planned {
@@ -179,17 +186,27 @@ class SearchBuilder {
     const where = this.#where(query, values)
     const text = `$${values.push(keyword.text)}::text`
     const limit = `limit $${values.push(keyword.limit)}`
+    const total =
+      this.#size === undefined
+        ? `select count(*)::double precision as records from memory_records r
+          where r.tenant = $1 and r.collection_key = $2::bigint`
+        : `select $${values.push(this.#size)}::double precision as records`
     return {
       text: `with terms as materialized (
-          select n, quoted, quoted::tsquery as term from (
-            select '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''' as quoted, n::int
+          select n, lexeme, quoted::tsquery as term, quoted from (
+            select lexeme, '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''' as quoted, n::int
             from unnest(to_tsvector('simple', ${text})) with ordinality as u (lexeme, positions, weights, n)
             limit ${MAX_QUERY_TERMS}) lexemes),
         wanted as materialized (select coalesce(string_agg(quoted, ' | '), '')::tsquery as any_term from terms),
-        matched as materialized (select r.ctid as place, r.id as tie, r.words from memory_records r
-          where ${where} and r.words @@ (select any_term from wanted)),
-        total as materialized (select count(*)::double precision as records from memory_records r
-          where r.tenant = $1 and r.collection_key = $2::bigint),
+        matched as materialized (
+          select r.place, r.id as tie, r.words from (
+            select c.ctid as place, c.* from memory_records c where c.ctid = any(array(
+              select memory_word_places($2::bigint, (select array_agg(lexeme) from terms)))) offset 0) r
+          where ${where} and r.indexed and r.words @@ (select any_term from wanted)
+          union all
+          select r.ctid, r.id, r.words from memory_records r
+          where ${where} and not r.indexed and r.words @@ (select any_term from wanted)),
+        total as materialized (${total}),
         chosen as materialized (
           select n, term from terms where (select count(*) from terms) <= ${MAX_RANKED_TERMS}
           union all

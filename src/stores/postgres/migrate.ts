@@ -1,6 +1,7 @@
 /** Versioned SQL files, applied once, in order, each in a transaction, under a lock; checksums tell when one was edited. */
 import { createHash } from "node:crypto"
 import { readdir, readFile } from "node:fs/promises"
+import { setTimeout } from "node:timers/promises"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { encode } from "./exchange.ts"
 import type { Session } from "./session.ts"
@@ -37,6 +38,13 @@ export const MIGRATIONS = new URL("./migrations/", import.meta.url)
 
 /** "keelplan" as a number: the advisory lock that one migrating daemon at a time holds. */
 const LOCK = 0x6b65656c
+const LOCK_POLL_MS = 100
+
+/**
+ * The first line of a migration that no transaction may hold, such as the build of an index beside writers. Each of its statements
+ * ends with a semicolon at the end of a line and may run again after it was cut short.
+ */
+const ALONE = "-- outside of a transaction\n"
 
 /** Reads the migrations in `directory`, ordered by version. Throws on a file name or version that cannot be right. */
 export async function readMigrations(directory: URL = MIGRATIONS): Promise<readonly MigrationFile[]> {
@@ -74,7 +82,8 @@ export async function migrate(
   options: MigrateOptions = {},
 ): Promise<readonly MigrationFile[]> {
   if (options.dryRun === true) return pending(migrations, await applied(session))
-  await session.run([encode({ text: "select pg_advisory_lock($1)", values: [LOCK] })])
+  // Whoever waits inside of a statement holds a snapshot, and the build of an index would wait for that.
+  while (!(await locked(session))) await setTimeout(LOCK_POLL_MS)
   try {
     await session.script(BOOKKEEPING)
     const todo = pending(migrations, await applied(session))
@@ -99,6 +108,13 @@ export async function listMigrations(
     const row = done.get(version)
     return { version, name, checksum, appliedAt: row?.appliedAt, durationMs: row?.durationMs }
   })
+}
+
+async function locked(session: Session): Promise<boolean> {
+  const [result] = await session.run([
+    encode({ text: "select pg_try_advisory_lock($1) as locked", values: [LOCK] }),
+  ])
+  return result?.rows[0]?.locked === true
 }
 
 const BOOKKEEPING = `create schema if not exists keelplane;
@@ -164,27 +180,31 @@ function mismatch(message: string, version: number): DomainError {
   return new DomainError("SCHEMA_MISMATCH", message, { metadata: { version: String(version) } })
 }
 
-async function apply(session: Session, { version, name, sql, checksum }: MigrationFile): Promise<void> {
+async function apply(session: Session, migration: MigrationFile): Promise<void> {
   const start = performance.now()
-  await session.script("begin")
+  const alone = migration.sql.startsWith(ALONE)
+  const { version, name } = migration
   try {
-    await session.script(sql)
+    if (alone) for (const statement of statementsOf(migration.sql)) await session.script(statement)
+    await session.script("begin")
+    if (!alone) await session.script(migration.sql)
     await session.run([
       encode({
         text: "insert into keelplane.schema_migrations (version, name, checksum, duration_ms) values ($1, $2, $3, $4)",
-        values: [version, name, checksum, Math.round(performance.now() - start)],
+        values: [version, name, migration.checksum, Math.round(performance.now() - start)],
       }),
     ])
     await session.script("commit")
   } catch (error) {
-    await session.script("rollback")
-    throw new DomainError(
-      "SCHEMA_MISMATCH",
-      `migration ${version} (${name}) failed; nothing of it was applied`,
-      {
-        metadata: { version: String(version) },
-        cause: error,
-      },
-    )
+    if (session.inTransaction) await session.script("rollback")
+    const applied = alone ? "it runs again with the next start" : "nothing of it was applied"
+    throw new DomainError("SCHEMA_MISMATCH", `migration ${version} (${name}) failed; ${applied}`, {
+      metadata: { version: String(version) },
+      cause: error,
+    })
   }
+}
+
+function statementsOf(sql: string): readonly string[] {
+  return sql.split(/;\n/).filter((statement) => /^\s*[a-z]/im.test(statement.replace(/^--.*$/gm, "")))
 }
