@@ -18,6 +18,7 @@ import {
   type RecordDraft,
   type RecordOrder,
   type RecordParts,
+  type StorageMode as StorageModeName,
 } from "../domain/memory/model.ts"
 import {
   type CollectionSchema,
@@ -27,6 +28,7 @@ import {
   Quantization,
   type RecordInputSchema,
   RecordView,
+  StorageMode,
   type UpdateCollectionRequest,
   type VectorSchema,
 } from "../gen/keelplane/v1/memory_service_pb.ts"
@@ -44,6 +46,12 @@ const QUANTIZATION_OF: Readonly<Record<number, QuantizationName>> = {
   [Quantization.NONE]: "NONE",
   [Quantization.HALF]: "HALF",
   [Quantization.SCALAR]: "SCALAR",
+}
+
+const STORAGE_MODE_OF: Readonly<Record<number, StorageModeName>> = {
+  [StorageMode.LOCAL]: "LOCAL",
+  [StorageMode.MIRRORED]: "MIRRORED",
+  [StorageMode.DIRECT]: "DIRECT",
 }
 
 const INDEX_STATE_TO: Readonly<Record<IndexStateName, IndexState>> = {
@@ -75,6 +83,10 @@ export function collectionDraft(message: CollectionMessage): CollectionDraft {
     quantization: QUANTIZATION_OF[message.quantization] ?? unknownName("collection.quantization"),
     index: indexSpec(message.index),
     embedder: message.embedder,
+    storageMode:
+      message.storageMode === StorageMode.UNSPECIFIED
+        ? undefined
+        : (STORAGE_MODE_OF[message.storageMode] ?? unknownName("collection.storage_mode")),
     defaultTtlMs: message.defaultTtl === undefined ? undefined : wholeMs(durationMs(message.defaultTtl)),
   }
 }
@@ -116,6 +128,7 @@ export function collectionMessage(collection: Collection): MessageInitShape<type
     quantization: Quantization[collection.quantization],
     index: indexMessage(collection.index),
     embedder: collection.embedder,
+    storageMode: StorageMode[collection.storageMode],
     defaultTtl: collection.defaultTtlMs === undefined ? undefined : durationFromMs(collection.defaultTtlMs),
     revision: collection.revision,
     createTime: timestampFromMs(collection.createTimeMs),
@@ -155,7 +168,7 @@ export function collectionPatch(request: UpdateCollectionRequest): CollectionPat
 export function checkPinned(request: UpdateCollectionRequest, current: Collection): void {
   const { collection } = request
   if (collection === undefined) return
-  const { dimension, metric, quantization, embedder, index } = collection
+  const { dimension, metric, quantization, embedder, index, storageMode } = collection
   const same = {
     dimension: dimension === 0 || dimension === current.dimension,
     metric: metric === Metric.UNSPECIFIED || METRIC_OF[metric] === current.metric,
@@ -163,6 +176,8 @@ export function checkPinned(request: UpdateCollectionRequest, current: Collectio
       quantization === Quantization.UNSPECIFIED || QUANTIZATION_OF[quantization] === current.quantization,
     embedder: embedder === "" || embedder === current.embedder,
     index: index.case === undefined || sameIndex(indexSpec(index), current.index),
+    storage_mode:
+      storageMode === StorageMode.UNSPECIFIED || STORAGE_MODE_OF[storageMode] === current.storageMode,
   }
   for (const [field, kept] of Object.entries(same)) {
     if (!kept) throw invalidField(`collection.${field}`, "is pinned: make another collection")

@@ -68,8 +68,11 @@ function fusionOf(fusion: QueryMessage["fusion"]): SearchQuery["fusion"] {
   return { kind: "rrf", k: k === 0 ? DEFAULT_RRF_K : k }
 }
 
-/** The proto's answer to one search. */
-export function resultMessage(hits: readonly Ranked[]): MessageInitShape<typeof SearchResultSchema> {
+/** The proto's answer to one search. `degradedBy`: the store that is away, where a fallback answered. */
+export function resultMessage(
+  hits: readonly Ranked[],
+  degradedBy: string | undefined,
+): MessageInitShape<typeof SearchResultSchema> {
   return {
     hits: hits.map((hit) => ({
       record: recordMessage(hit.record),
@@ -77,6 +80,7 @@ export function resultMessage(hits: readonly Ranked[]): MessageInitShape<typeof 
       denseScore: hit.denseScore,
       keywordScore: hit.keywordScore,
     })),
-    degraded: false,
+    degraded: degradedBy !== undefined,
+    degradedBy: degradedBy ?? "",
   }
 }

@@ -191,14 +191,27 @@ function searchHandlers(deps: MemoryServiceDeps): Pick<MemoryHandlers, "search" 
     search: async (req, ctx) => {
       if (req.query === undefined) throw invalidField("query", "is required")
       const queries = [searchQuery(req.query, "query")]
-      const [hits] = await searchRecords(deps, ctx, idOf(req), queries, () => "query")
-      return { result: resultMessage(hits ?? []) }
+      let degradedBy: string | undefined
+      const [hits] = await searchRecords(
+        deps,
+        ctx,
+        idOf(req),
+        queries,
+        () => "query",
+        (_, store) => {
+          degradedBy = store
+        },
+      )
+      return { result: resultMessage(hits ?? [], degradedBy) }
     },
     batchSearch: async (req, ctx) => {
       const path = (i: number): string => `queries[${i}]`
       const queries = req.queries.map((query, i) => searchQuery(query, path(i)))
-      const results = await searchRecords(deps, ctx, idOf(req), queries, path)
-      return { results: results.map(resultMessage) }
+      const degraded = new Map<number, string>()
+      const results = await searchRecords(deps, ctx, idOf(req), queries, path, (i, store) => {
+        degraded.set(i, store)
+      })
+      return { results: results.map((hits, i) => resultMessage(hits, degraded.get(i))) }
     },
   }
 }

@@ -1,11 +1,12 @@
 /** Runs the Memory suites on collections in Milvus alone, and on collections with copies there. */
-import { after, describe } from "node:test"
-import { MIRROR_TOPIC, mirrorHandler } from "../../src/domain/memory/mirror.ts"
+import { describe } from "node:test"
+import { MIRROR_TOPIC, type MirrorSource, mirrorHandler } from "../../src/domain/memory/mirror.ts"
 import type { StorageMode } from "../../src/domain/memory/model.ts"
+import type { VectorStore } from "../../src/domain/memory/vector-store.ts"
 import { Relay } from "../../src/domain/outbox/relay.ts"
 import { createOutboxSignals } from "../../src/domain/outbox/signals.ts"
 import { createRoutedMemoryStore } from "../../src/stores/memory/index.ts"
-import type { SqlEngine } from "../../src/stores/postgres/index.ts"
+import type { MilvusEngine } from "../../src/stores/milvus/index.ts"
 import { createDirectLedger, createMirrorSource } from "../../src/stores/postgres/memory-elsewhere.ts"
 import { createMemoryStore } from "../../src/stores/postgres/memory-store.ts"
 import { createPostgresOutboxStore } from "../../src/stores/postgres/outbox-store.ts"
@@ -13,7 +14,7 @@ import { memoryContract } from "../contract/memory.contract.ts"
 import { memorySearchContract } from "../contract/memory-search.contract.ts"
 import { memorySizeContract } from "../contract/memory-size.contract.ts"
 import type { MemoryHarness } from "../contract/memory-support.ts"
-import { type MilvusServer, testMilvus } from "./milvus.ts"
+import { atMilvusEnd, type MilvusServer, testMilvus } from "./milvus.ts"
 import { embeddedDatabase, freshTenant } from "./pglite.ts"
 
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, fatal() {} }
@@ -39,48 +40,83 @@ const DIRECT_SEARCH = {
   ),
 }
 
+/** A store over PGlite and Milvus, and its parts. */
+export interface MilvusHarness extends MemoryHarness {
+  readonly vectors: VectorStore
+  readonly source: MirrorSource
+  /** Brings nothing over until {@link MilvusHarness.resume}. */
+  pause(): Promise<void>
+  resume(): void
+}
+
+/** Puts a store together; collections are of `mode` where nothing else is said. */
+export async function milvusHarness(
+  engine: MilvusEngine,
+  mode: StorageMode,
+  clock: MemoryHarness["clock"] = { nowMs: 0, now: () => Date.now() },
+): Promise<MilvusHarness> {
+  // Its own, for a relay serves every entry that it finds.
+  const sql = await embeddedDatabase()
+  const { database, capabilities } = sql
+  const { vectors } = engine
+  const outbox = createOutboxSignals()
+  const registry = createMemoryStore({ database, clock, concurrency: capabilities.concurrency, outbox })
+  const source = createMirrorSource(database, clock, outbox)
+  const ledger = createDirectLedger(database)
+  const store = createRoutedMemoryStore({ registry, vectors, ledger, source, clock, standard: mode })
+  const topics = [{ topic: MIRROR_TOPIC, handle: mirrorHandler(source, vectors) }]
+  const started = () => {
+    const relay = new Relay({
+      store: createPostgresOutboxStore(database),
+      signals: outbox,
+      topics,
+      logger: SILENT,
+    })
+    relay.start()
+    return relay
+  }
+  let relay = started()
+  let closed: Promise<void> | undefined
+  const close = () => {
+    closed ??= (async () => {
+      await store.close()
+      await registry.close()
+      await relay.stop()
+    })()
+    return closed
+  }
+  atMilvusEnd(async () => {
+    await close()
+    await sql.close()
+  })
+  return {
+    store,
+    clock,
+    freshTenant,
+    vectors,
+    source,
+    pause: () => relay.stop(),
+    resume: () => {
+      relay = started()
+    },
+    close,
+  }
+}
+
 /** Registers all suites of the Memory plane on a server; collections are of `mode` where nothing else is said. */
 export function milvusSuites(on: MilvusServer, mode: StorageMode): void {
   describe(`${on.name}, ${mode}`, { skip: on.skip, timeout: 600_000 }, () => {
-    let engine: Promise<SqlEngine> | undefined
     const harness = async (): Promise<MemoryHarness> => {
-      engine ??= embeddedDatabase()
-      const { database, capabilities } = await engine
       const clock = {
         nowMs: Date.parse("2026-06-01T00:00:00Z"),
         now(): number {
           return this.nowMs
         },
       }
-      const { vectors } = await testMilvus(on, { clock })
-      const outbox = createOutboxSignals()
-      const registry = createMemoryStore({ database, clock, concurrency: capabilities.concurrency, outbox })
-      const source = createMirrorSource(database, clock)
-      const store = createRoutedMemoryStore({
-        registry,
-        vectors,
-        ledger: createDirectLedger(database),
-        source,
-        clock,
-        standard: mode,
-      })
-      const relay = new Relay({
-        store: createPostgresOutboxStore(database),
-        signals: outbox,
-        topics: [{ topic: MIRROR_TOPIC, handle: mirrorHandler(source, vectors) }],
-        logger: SILENT,
-      })
-      relay.start()
-      const close = async () => {
-        await store.close()
-        await registry.close()
-        await relay.stop()
-      }
-      return { store, clock, freshTenant, close }
+      return milvusHarness(await testMilvus(on, { clock }), mode, clock)
     }
     memoryContract(harness, mode === "DIRECT" ? DIRECT_RECORDS : {})
     memorySearchContract(harness, mode === "DIRECT" ? DIRECT_SEARCH : {})
     memorySizeContract(harness)
-    after(async () => (await engine)?.close())
   })
 }

@@ -26,6 +26,11 @@ after(async () => {
   for (const end of endings.reverse()) await end()
 })
 
+/** Does something after the test file's tests. */
+export function atMilvusEnd(work: () => Promise<void>): void {
+  endings.push(work)
+}
+
 /** A server that suites share. */
 export interface MilvusServer {
   readonly name: string

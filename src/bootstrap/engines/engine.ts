@@ -1,6 +1,7 @@
 /** What the daemon knows of an engine, whatever it is. */
 import type { TenantEraser } from "../../domain/control/erasure.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { VectorStore } from "../../domain/memory/vector-store.ts"
 import type { SqlEngine } from "../../stores/postgres/index.ts"
 import type { CacheEngines } from "./cache.ts"
 
@@ -14,6 +15,7 @@ export type StoreName = (typeof STORES)[number]
 export type EngineHandle =
   | { readonly kind: "sql"; readonly sql: SqlEngine }
   | { readonly kind: "cache"; readonly cache: CacheEngines }
+  | { readonly kind: "vectors"; readonly vectors: VectorStore }
 
 /** One schema change of an engine. */
 export interface SchemaChange {

@@ -3,6 +3,7 @@ import type { Config } from "../../config/schema.ts"
 import { openCache } from "./cache.ts"
 import { type OpenEngine, STORES, type StoreName } from "./engine.ts"
 import { openSql, type SqlOpenOptions } from "./sql.ts"
+import { openVectors } from "./vectors.ts"
 
 /**
  * Opens every engine that the configuration names. Closes what is open when one fails; the error says which key is to blame.
@@ -50,7 +51,7 @@ async function openGroup(
 ): Promise<OpenEngine> {
   const [first = "control"] = stores
   if (first === "cache") return openCache(config)
-  if (first === "vectors") throw new Error("is not an engine of this version")
+  if (first === "vectors") return openVectors(config)
   return openSql(config, stores, config.stores[first], options)
 }
 

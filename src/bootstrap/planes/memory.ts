@@ -1,21 +1,14 @@
 import { v7 as uuidv7 } from "uuid"
 import type { Config } from "../../config/schema.ts"
 import { maintainIndexes } from "../../domain/memory/optimize-collection.ts"
-import {
-  type Embedder,
-  type Embedders,
-  MEMORY_STORE_OPERATIONS,
-  type MemoryStore,
-} from "../../domain/memory/ports.ts"
+import type { Embedder, Embedders, MemoryStore } from "../../domain/memory/ports.ts"
 import { createMemoryService } from "../../services/memory-service.ts"
 import { createLexicalEmbedder, createOpenAiEmbedder } from "../../stores/embedders/index.ts"
-import { createMemoryStore } from "../../stores/postgres/memory-store.ts"
 import type { Kit, Plane } from "../kit.ts"
+import { memoryStores } from "./memory-stores.ts"
 
 const SWEEP_RECORDS = 1_000
 const INDEX_BUDGET_MS = 10_000
-/** On one connection exact search stays the better choice for longer. */
-const EMBEDDED_INDEX_THRESHOLD = 20_000
 
 /** The memory plane, and what flows over several planes use of it. */
 export interface MemoryPlane extends Plane {
@@ -23,16 +16,9 @@ export interface MemoryPlane extends Plane {
   readonly embedders: Embedders
 }
 
-/** MemoryService over pgvector. */
+/** MemoryService over the memory store, and the vector store where there is one. */
 export async function memoryPlane(kit: Kit): Promise<MemoryPlane> {
-  const { database, capabilities } = kit.sql("memory")
-  const raw = createMemoryStore({
-    database,
-    clock: kit.clock,
-    concurrency: capabilities.concurrency,
-    ...(capabilities.engine === "pglite" ? { autoIndexThreshold: EMBEDDED_INDEX_THRESHOLD } : {}),
-  })
-  const store = kit.guard("memory", "records", raw, MEMORY_STORE_OPERATIONS)
+  const { store, sweepers, close } = memoryStores(kit)
   const deps = {
     store,
     embedders: embedders(kit.config),
@@ -62,8 +48,9 @@ export async function memoryPlane(kit: Kit): Promise<MemoryPlane> {
           return { removed: 0, more: false }
         },
       },
+      ...sweepers,
     ],
-    close: () => raw.close(),
+    close,
   }
 }
 

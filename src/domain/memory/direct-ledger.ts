@@ -1,4 +1,5 @@
 /** What a vector store cannot do for collections that live in it alone, and the registry does in its place. */
+import type { Operations } from "../kernel/operations.ts"
 import type { CallScope } from "../kernel/scope.ts"
 
 /** Revisions, and the answers of requests that may be repeated. */
@@ -16,4 +17,11 @@ export interface DirectLedger {
   recall<T>(scope: CallScope, step: string): Promise<{ readonly value: T } | undefined>
   /** Keeps a structured-cloneable value under `step` and answers it, or what was kept before. REQUEST_ID_REUSED. */
   keep<T>(scope: CallScope, step: string, value: T): Promise<T>
+}
+
+/** What the methods of {@link DirectLedger} do. */
+export const DIRECT_LEDGER_OPERATIONS: Operations<DirectLedger> = {
+  revisions: "write",
+  recall: "read",
+  keep: "write",
 }

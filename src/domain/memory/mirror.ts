@@ -4,6 +4,7 @@
  */
 import { v7 as uuidv7 } from "uuid"
 import type { JsonValue } from "../kernel/json.ts"
+import type { Operations } from "../kernel/operations.ts"
 import type { CallScope, TenantId } from "../kernel/scope.ts"
 import type { OutboxHandler } from "../outbox/deliver.ts"
 import { jsonPayload, type NewOutboxEntry, type OutboxEntry, readJsonPayload } from "../outbox/model.ts"
@@ -22,6 +23,28 @@ export interface MirrorSource {
   read(scope: CallScope, ref: string, ids: readonly string[]): Promise<readonly MemoryRecord[]>
   /** The ids whose copies are owed still; undefined where there are more than `limit`. */
   owed(scope: CallScope, ref: string, limit: number): Promise<readonly string[] | undefined>
+  /** Owes the copies of these records once more. */
+  owe(scope: CallScope, place: VectorPlace, ids: readonly string[]): Promise<void>
+  /**
+   * The mirrored collection that comes after `after` (its {@link MirroredCollection.ref}) among those of all tenants, for the
+   * daemon's own scope; undefined after the last one.
+   */
+  nextMirrored(scope: CallScope, after: string | undefined): Promise<MirroredCollection | undefined>
+}
+
+/** What the methods of {@link MirrorSource} do. */
+export const MIRROR_SOURCE_OPERATIONS: Operations<MirrorSource> = {
+  read: "read",
+  owed: "read",
+  nextMirrored: "read",
+  owe: "write",
+}
+
+/** A mirrored collection of some tenant. */
+export interface MirroredCollection {
+  readonly tenant: string
+  readonly id: string
+  readonly ref: string
 }
 
 /** Entries that have the copies of these records made, changed or removed. */

@@ -1,2 +1,2 @@
 /** The Memory plane over a registry in SQL and a vector store. */
-export { createRoutedMemoryStore, type Registry, type RoutedOptions } from "./routed.ts"
+export { createRoutedMemoryStore, REGISTRY_OPERATIONS, type Registry, type RoutedOptions } from "./routed.ts"

@@ -6,6 +6,7 @@
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { compareUtf8 } from "../../domain/kernel/filter/index.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { requireLive } from "../../domain/kernel/wake-ups.ts"
 import type { MirrorSource } from "../../domain/memory/mirror.ts"
 import { type Collection, ID_ONLY, type MemoryRecord } from "../../domain/memory/model.ts"
 import type { Candidate, EngineAnswer, EngineQuery, MemoryStore } from "../../domain/memory/ports.ts"
@@ -26,7 +27,23 @@ const VECTORS = "vectors"
 const MOST_OWED = 1_000
 const IDS_AT_ONCE = 500
 /** Failures of the vector store that SQL can stand in for. */
-const AWAY = new Set(["STORE_UNAVAILABLE", "OUTCOME_UNKNOWN", "STORE_AUTH", "STORE_FULL", "OVERLOADED"])
+const AWAY = new Set([
+  "DEADLINE_EXCEEDED",
+  "STORE_UNAVAILABLE",
+  "OUTCOME_UNKNOWN",
+  "STORE_AUTH",
+  "STORE_FULL",
+  "OVERLOADED",
+])
+
+/** The vector store gets a part of a call's time, so that enough is left for SQL when it hangs. */
+const PATIENCE_SHARE = 0.5
+const PATIENCE_MS = 5_000
+
+function impatient(scope: CallScope): CallScope {
+  const now = Date.now()
+  return { ...scope, deadlineMs: now + Math.min(PATIENCE_MS, (scope.deadlineMs - now) * PATIENCE_SHARE) }
+}
 
 /** See the file's comment. */
 export class MirroredSearch {
@@ -53,12 +70,13 @@ export class MirroredSearch {
     let proposals: readonly EngineAnswer[]
     try {
       proposals = await this.#vectors.search(
-        scope,
+        impatient(scope),
         collection,
         proposed.map((query) => toProposal(query, owed.length)),
       )
     } catch (error) {
       if (!(error instanceof DomainError && AWAY.has(error.reason))) throw error
+      requireLive(scope)
       const answers = await this.#records.search(scope, collection, queries)
       return answers.map((answer, i) => {
         const query = queries[i]

@@ -1,11 +1,17 @@
 /** The Memory port over a registry in SQL and a vector store: each collection's records go where its storage mode says. */
 import type { Clock } from "../../domain/kernel/clock.ts"
 import { DomainError } from "../../domain/kernel/errors.ts"
+import type { Operations } from "../../domain/kernel/operations.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { DirectLedger } from "../../domain/memory/direct-ledger.ts"
 import type { MirrorSource } from "../../domain/memory/mirror.ts"
 import type { Collection, StorageMode } from "../../domain/memory/model.ts"
-import type { IndexStep, MemoryCapabilities, MemoryStore } from "../../domain/memory/ports.ts"
+import {
+  type IndexStep,
+  MEMORY_STORE_OPERATIONS,
+  type MemoryCapabilities,
+  type MemoryStore,
+} from "../../domain/memory/ports.ts"
 import type { VectorStore } from "../../domain/memory/vector-store.ts"
 import { DirectRecords } from "./direct.ts"
 import { MirroredSearch } from "./mirrored.ts"
@@ -19,6 +25,12 @@ export interface Registry extends MemoryStore {
     ifRevisionMatch: bigint | undefined,
     elsewhere: number,
   ): Promise<number>
+}
+
+/** What the methods of {@link Registry} do. */
+export const REGISTRY_OPERATIONS: Operations<Registry> = {
+  ...MEMORY_STORE_OPERATIONS,
+  deleteCollectionWith: "write",
 }
 
 /** What {@link createRoutedMemoryStore} works with. */

@@ -135,7 +135,7 @@ export class Connection {
       reject(effect === "write" ? outcomeUnknown(error) : error)
     }
     const left = scope.deadlineMs - Date.now()
-    const timer = left < TIMEOUT_MS ? setTimeout(end, left) : undefined
+    const timer = left < TIMEOUT_MS ? setTimeout(end, Math.max(0, left)) : undefined
     const { signal } = scope
     signal.addEventListener("abort", end, { once: true })
     if (signal.aborted) end()

@@ -1,4 +1,5 @@
 /** Vectors on Milvus, as bootstrap takes them. */
+import type { TenantEraser } from "../../domain/control/erasure.ts"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { VectorStore } from "../../domain/memory/vector-store.ts"
@@ -29,6 +30,8 @@ export interface MilvusEngine {
   ping(scope: CallScope): Promise<void>
   /** How many calls wait for an answer. */
   stats(): { readonly waiting: number }
+  /** Removes a tenant's records. `store`: what the removal is said to be of. */
+  eraser(store: string): TenantEraser
   /** Takes away everything on the server whose name begins with the prefix; for tests and for those who leave. */
   reset(scope: CallScope): Promise<void>
   /** Ends everything. */
@@ -39,13 +42,19 @@ export interface MilvusEngine {
 export function openMilvus(options: MilvusOptions): MilvusEngine {
   const connection = new Connection(parseAddress(options.url))
   const places = new Places(connection, options.prefix ?? "keelplane", options.isolation ?? "shared")
+  const vectors = new MilvusVectorStore(connection, places, options.clock ?? systemClock)
   return {
-    vectors: new MilvusVectorStore(connection, places, options.clock ?? systemClock),
+    vectors,
     features: () => connection.features,
     ping: async (scope) => {
       await connection.call(scope, "read", (client) => client.getVersion())
     },
     stats: () => ({ waiting: connection.waiting }),
+    eraser: (store) => ({
+      store,
+      holds: async (scope) => (await vectors.countTenant(scope)) > 0,
+      erase: async (scope) => [{ store, what: "vectors", count: await vectors.eraseTenant(scope) }],
+    }),
     reset: async (scope) => {
       for (const collection of await places.all(scope)) await places.dropCollection(scope, collection)
     },

@@ -83,27 +83,37 @@ export class MilvusVectorStore implements VectorStore {
       if (swept >= limit) break
       await this.#places.load(scope, collection)
       const site = { collection, partition: undefined, owner: "" }
-      const { tenant } = scope
-      // The slash that ends a tenant's id is followed by the digit 0.
-      const whose =
-        tenant === PLATFORM_TENANT
-          ? ""
-          : ` and owner >= ${encodeText(`${tenant}/`)} and owner < ${encodeText(`${tenant}0`)}`
-      const text = `expire_ms <= ${Math.floor(this.#clock.now())}${whose}`
-      const rows = await this.#reader.query(
-        scope,
-        site,
-        { text, values: {} },
-        ["pk"],
-        Math.min(limit - swept, KEYS_AT_ONCE),
-      )
+      const expired = `expire_ms <= ${Math.floor(this.#clock.now())}`
+      const text = scope.tenant === PLATFORM_TENANT ? expired : `${expired} and ${ofTenant(scope)}`
+      const most = Math.min(limit - swept, KEYS_AT_ONCE)
+      const rows = await this.#reader.query(scope, site, { text, values: {} }, ["pk"], most)
       // Some servers take a limit for a hint.
-      const keys = rows.map((row) => String(row.pk)).slice(0, limit - swept)
+      const keys = rows.map((row) => String(row.pk)).slice(0, most)
       if (keys.length === 0) continue
       await this.#delete(scope, site, `pk in [${keys.map(encodeText).join(",")}]`)
       swept += keys.length
     }
     return swept
+  }
+
+  /** How many rows the scope's tenant has in all places, expired ones among them. */
+  async countTenant(scope: CallScope): Promise<number> {
+    let count = 0
+    for (const collection of await this.#places.all(scope)) {
+      await this.#places.load(scope, collection)
+      const site = { collection, partition: undefined, owner: "" }
+      count += await this.#reader.countRows(scope, site, { text: ofTenant(scope), values: {} })
+    }
+    return count
+  }
+
+  /** Takes out all rows of the scope's tenant and answers how many there were. */
+  async eraseTenant(scope: CallScope): Promise<number> {
+    const count = await this.countTenant(scope)
+    for (const collection of await this.#places.all(scope)) {
+      await this.#delete(scope, { collection, partition: undefined, owner: "" }, ofTenant(scope))
+    }
+    return count
   }
 
   async get(
@@ -262,6 +272,11 @@ function comparison(order: RecordOrder): (a: Ordered, b: Ordered) => number {
 function atCursor(order: RecordOrder, [id = "", time = "0"]: readonly string[]): Ordered {
   const at = order.by === "id" ? 0 : Number(time)
   return { id, createTimeMs: at, updateTimeMs: at }
+}
+
+/** The rows of all owners that are the tenant's: the slash that ends its id in theirs is followed by the digit 0. */
+function ofTenant({ tenant }: CallScope): string {
+  return `owner >= ${encodeText(`${tenant}/`)} and owner < ${encodeText(`${tenant}0`)}`
 }
 
 /** Splits records so that no request grows too large for the server. */

@@ -2,10 +2,12 @@
 import type { Clock } from "../../domain/kernel/clock.ts"
 import { notFound } from "../../domain/kernel/errors.ts"
 import type { DirectLedger } from "../../domain/memory/direct-ledger.ts"
-import { MIRROR_TOPIC, type MirrorSource, owedIds } from "../../domain/memory/mirror.ts"
+import { MIRROR_TOPIC, type MirrorSource, mirrorChanges, owedIds } from "../../domain/memory/mirror.ts"
 import { ALL_PARTS } from "../../domain/memory/model.ts"
+import type { OutboxSignals } from "../../domain/outbox/signals.ts"
 import type { Database } from "./database.ts"
 import { isLive, type RecordRow, recordColumns, toRecord } from "./memory-rows.ts"
+import { appendOutbox } from "./outbox-append.ts"
 
 /** Rejections that only say that nothing was kept. */
 class NothingKept extends Error {}
@@ -42,9 +44,28 @@ function isNothing(error: unknown): boolean {
   return error instanceof NothingKept || (error instanceof Error && error.cause instanceof NothingKept)
 }
 
-/** Records and debts in `database`. */
-export function createMirrorSource(database: Database, clock: Clock): MirrorSource {
+/** Records and debts in `database`. `outbox` hears of new debts. */
+export function createMirrorSource(
+  database: Database,
+  clock: Clock,
+  outbox: OutboxSignals | undefined,
+): MirrorSource {
   return {
+    owe: async (scope, place, ids) => {
+      await database.transaction(scope, async (tx) =>
+        appendOutbox(tx, mirrorChanges(scope.tenant, place, ids)),
+      )
+      outbox?.committed(MIRROR_TOPIC)
+    },
+    nextMirrored: async (scope, after) => {
+      const { rows } = await database.query<{ tenant: string; id: string; key: bigint }>(scope, {
+        name: "memory_next_mirrored",
+        text: `select tenant, id, key from memory_collections
+          where storage_mode = 'MIRRORED' and key > $1::bigint order by key limit 1`,
+        values: [after ?? "0"],
+      })
+      return rows.map(({ tenant, id, key }) => ({ tenant, id, ref: key.toString() }))[0]
+    },
     read: async (scope, ref, ids) => {
       const { rows } = await database.query<RecordRow>(scope, {
         text: `select ${recordColumns(ALL_PARTS)} from memory_records r

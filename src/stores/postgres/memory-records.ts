@@ -17,6 +17,7 @@ import { filterSql } from "./filter-sql.ts"
 import {
   COLLECTION_COLUMNS,
   type CollectionRow,
+  here,
   isLive,
   RECORD_FILTER_COLUMNS,
   type RecordRow,
@@ -145,6 +146,7 @@ export function deleteRecords(
     })
     const [row] = found.rows
     if (row === undefined) throw notFound("collection", collectionId)
+    const collection = here(toCollection(row))
     const values: unknown[] = [scope.tenant, row.key, new Date(clock.now())]
     const which =
       "ids" in selection
@@ -159,7 +161,7 @@ export function deleteRecords(
       values,
     })
     const ids = rows.map(({ id }) => id)
-    appendOutbox(tx, mirrorChanges(scope.tenant, toCollection(row), ids))
+    appendOutbox(tx, mirrorChanges(scope.tenant, collection, ids))
     return ids.length
   })
 }

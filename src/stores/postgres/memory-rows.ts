@@ -1,4 +1,5 @@
 /** Rows of the Memory plane's tables as the domain's types. */
+import { DomainError } from "../../domain/kernel/errors.ts"
 import type { JsonObject } from "../../domain/kernel/json.ts"
 import type { Collection, IndexSpec, MemoryRecord, RecordParts } from "../../domain/memory/model.ts"
 import type { FilterColumns } from "./filter-sql.ts"
@@ -46,6 +47,16 @@ export function toCollection(row: CollectionRow): Collection {
     createTimeMs: row.create_time.getTime(),
     updateTimeMs: row.update_time.getTime(),
   }
+}
+
+/** A collection whose records could be here. Those of the others are where the vector store was that the daemon no longer has. */
+export function here<C extends Pick<Collection, "id" | "storageMode">>(collection: C): C {
+  if (collection.storageMode !== "DIRECT") return collection
+  throw new DomainError(
+    "FAILED_PRECONDITION",
+    `the records of collection "${collection.id}" are in a vector store, and none is configured; set stores.vectors.url`,
+    { metadata: { resource: "collection", name: collection.id, state: "vector-store-missing" } },
+  )
 }
 
 /** Where the fields of a collection filter live. */

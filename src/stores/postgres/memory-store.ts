@@ -31,6 +31,7 @@ import {
   sweepRecords,
   weighRecords,
 } from "./memory-records.ts"
+import { here } from "./memory-rows.ts"
 import { searchRecords } from "./memory-search.ts"
 import { isGroupable, type UpsertItem, upsertBytes, upsertChecked, upsertGroup } from "./memory-upsert.ts"
 
@@ -95,8 +96,8 @@ export function createMemoryStore(options: MemoryStoreOptions): SqlMemoryStore {
     concurrency: options.concurrency,
     run: (scope, items) => told(database.transaction(scope, (tx) => upsertGroup(tx, clock, items))),
   })
-  const upsert = (scope: CallScope, collection: Collection, records: readonly RecordWrite[]) => {
-    const item = { collection, records }
+  const upsert = async (scope: CallScope, collection: Collection, records: readonly RecordWrite[]) => {
+    const item = { collection: here(collection), records }
     return isGroupable(scope, records)
       ? group.add(scope, item)
       : told(database.mutate(scope, UPSERT, (tx) => upsertChecked(tx, clock, item)))
@@ -134,13 +135,17 @@ export function createMemoryStore(options: MemoryStoreOptions): SqlMemoryStore {
     upsert,
     replayUpsert: (scope, otherwise) =>
       database.mutate<readonly RecordReceipt[]>(scope, UPSERT, () => Promise.reject(otherwise)),
-    get: (scope, collection, ids, parts) => getRecords(database, clock, scope, collection, ids, parts),
-    weigh: (scope, collection, ids, parts) => weighRecords(database, clock, scope, collection, ids, parts),
-    list: (scope, collection, query) => listRecords(database, clock, scope, collection, query),
-    count: (scope, collection, filter) => countRecords(database, clock, scope, collection, filter),
+    get: async (scope, collection, ids, parts) =>
+      getRecords(database, clock, scope, here(collection), ids, parts),
+    weigh: async (scope, collection, ids, parts) =>
+      weighRecords(database, clock, scope, here(collection), ids, parts),
+    list: async (scope, collection, query) => listRecords(database, clock, scope, here(collection), query),
+    count: async (scope, collection, filter) =>
+      countRecords(database, clock, scope, here(collection), filter),
     delete: (scope, collectionId, selection) =>
       told(deleteRecords(database, clock, scope, collectionId, selection)),
-    search: (scope, collection, queries) => searchRecords(database, clock, scope, collection, queries),
+    search: async (scope, collection, queries) =>
+      searchRecords(database, clock, scope, here(collection), queries),
     indexBacklog: (scope) => indexBacklog(indexing, scope),
     indexStep: (scope, id, batch, force) => indexStep(indexing, scope, id, batch, force),
     dropIndex: (scope, id) => dropIndex(indexing, scope, id),

@@ -1,0 +1,30 @@
+/** The vector store: an index beside the memory store, where the configuration names one. */
+import type { Config } from "../../config/schema.ts"
+import { systemScope } from "../../domain/kernel/scope.ts"
+import { capabilityTexts, type OpenEngine } from "./engine.ts"
+import { urlWithPassword } from "./password.ts"
+
+const VERIFY_MS = 5_000
+
+/** Opens the engine of the store `vectors`. The server need not answer yet. */
+export async function openVectors(config: Config): Promise<OpenEngine> {
+  // Imported here, so that a daemon without vectors never loads the driver.
+  const { openMilvus } = await import("../../stores/milvus/index.ts")
+  const milvus = openMilvus({ url: await urlWithPassword(config.stores.vectors) })
+  const { engine, ...capabilities } = milvus.vectors.capabilities
+  return {
+    name: "vectors",
+    stores: ["vectors"],
+    place: String(config.stores.vectors.url),
+    inThread: false,
+    handle: { kind: "vectors", vectors: milvus.vectors },
+    describe: () => ({
+      engine,
+      capabilities: { ...capabilityTexts(capabilities), ...capabilityTexts(milvus.features() ?? {}) },
+    }),
+    ping: (scope) => milvus.ping(scope),
+    verify: () => milvus.ping({ ...systemScope(), deadlineMs: Date.now() + VERIFY_MS }),
+    eraser: milvus.eraser("vectors"),
+    close: () => milvus.close(),
+  }
+}
