@@ -77,7 +77,7 @@ export async function startPgBouncer(url: string): Promise<PgBouncer> {
     stop: async () => {
       if (!isOver(child)) {
         const ended = exited(child)
-        process.kill(Number(readFileSync(join(folder, "server.pid"), "utf8")), "SIGTERM")
+        process.kill(Number(readFileSync(join(folder, "server.pid"), "utf8")), "SIGKILL")
         await ended
       }
       rmSync(folder, { recursive: true, force: true })
