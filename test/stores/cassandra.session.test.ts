@@ -107,6 +107,23 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
       assert.deepEqual(await sequences(two, scope), [1])
       await rejects(say(two, withRequestId(scope, "r", 2), "x"), "REQUEST_ID_REUSED")
     })
+
+    it("share their request_ids, so that one is not used for two sessions", async () => {
+      const { session: cql } = await engine()
+      const store = createCassandraSessionStore({ cql, clock: heldClock() })
+      const scope = systemScope(freshTenant())
+      await store.create(withRequestId(scope, "r", 1), draft)
+      await rejects(
+        store.create(withRequestId(scope, "r", 2), { ...draft, sessionId: "t" }),
+        "REQUEST_ID_REUSED",
+      )
+      // What was refused for certain frees its request_id.
+      await rejects(store.create(withRequestId(scope, "s", 3), draft), "ALREADY_EXISTS")
+      assert.equal(
+        (await store.create(withRequestId(scope, "s", 4), { ...draft, sessionId: "t" })).revision,
+        1n,
+      )
+    })
   })
 
   describe("sessions over a bad line", () => {
@@ -146,6 +163,30 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
         values: [scope.tenant, new Date(clock.now() - 60_000).toISOString().slice(0, 10)],
       })
       assert.deepEqual(left, [])
+    })
+  })
+
+  describe("erased sessions", () => {
+    it("leave no row that names them, in any table", async () => {
+      const { session: cql } = await engine()
+      const clock = heldClock()
+      const store = createCassandraSessionStore({ cql, clock })
+      const scope = systemScope(freshTenant())
+      await store.create(withRequestId(scope, "r", 1), draft)
+      await say(store, scope, "secret")
+      await store.update(scope, "s", { expiry: { kind: "ttl", ttlMs: 30_000 } }, undefined)
+      assert.equal(await store.erase(scope, "s"), true)
+      assert.equal(await store.erase(scope, "s"), false)
+      await rejects(store.get(scope, "s"), "NOT_FOUND")
+      for (const table of ["sessions", "session_index", "session_expiry"]) {
+        const rows = await cql.read(scope, {
+          cql: `select session_id from ${table} where tenant = ? allow filtering`,
+          values: [scope.tenant],
+        })
+        assert.deepEqual(rows, [], table)
+      }
+      await store.create(scope, draft)
+      assert.deepEqual(await sequences(store, scope), [])
     })
   })
 

@@ -103,11 +103,13 @@ export class SessionChanges {
     // An answer is only ever kept of something that has a session.
     if (session === undefined) return true
     const { tenant } = scope
+    const sooner = !course.opened && session.expireMs < head.remindMs
     if (course.opened) await this.#index.file(scope, session, era)
-    else if (session.expireMs < (head.session?.expireMs ?? 0)) await this.#index.remind(scope, session, era)
+    else if (sooner) await this.#index.remind(scope, session, era)
     const stamp = nextStamp(head)
-    const write = { tenant, session, era, expected: head.version, stamp }
-    const touches = !course.opened && session.revision === head.session?.revision
+    const remindMs = course.opened || sooner ? session.expireMs : head.remindMs
+    const write = { tenant, session, era, expected: head.version, stamp, remindMs }
+    const touches = !course.opened && !sooner && session.revision === head.session?.revision
     const statements = [
       touches ? touchHead(write) : writeHead(write),
       ...course.messages.map((placed) => insertMessage(tenant, sessionId, placed)),
@@ -118,7 +120,13 @@ export class SessionChanges {
       async () => (await this.#cql.cas(scope, statements)).applied,
       () => readHead(this.#cql, scope, sessionId, true),
     )
+    if (fate === "applied" && sooner) await this.#forget(scope, sessionId, head)
     return fate === "applied"
+  }
+
+  /** The change is done; a reminder that stays finds nothing to do at its time. */
+  async #forget(scope: CallScope, sessionId: string, { era, remindMs }: SessionHead): Promise<void> {
+    await Promise.allSettled([this.#index.forget(scope, sessionId, era, remindMs)])
   }
 }
 

@@ -57,8 +57,19 @@ export class SessionIndex {
           values: [tenant, owner, day],
         })
         await this.#cql.write(scope, {
-          cql: "insert into session_index (tenant, owner, day, created_at, session_id, era) values (?, ?, ?, ?, ?, ?)",
-          values: [tenant, owner, day, new Date(session.createdMs), session.sessionId, era],
+          cql: `insert into session_index (tenant, owner, day, created_at, session_id, era, agent_id, user_id, remind_at)
+            values (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+          values: [
+            tenant,
+            owner,
+            day,
+            new Date(session.createdMs),
+            session.sessionId,
+            era,
+            session.agentId,
+            session.userId,
+            new Date(session.expireMs),
+          ],
         })
       }),
       this.remind(scope, session, era),
@@ -67,7 +78,7 @@ export class SessionIndex {
 
   /** Has the sweep look at a session when it expires. */
   async remind(scope: CallScope, session: Filed, era: string): Promise<void> {
-    const hour = BigInt(Math.floor(session.expireMs / HOUR_MS))
+    const hour = hourOf(session.expireMs)
     await this.#list(`${hour}`, scope, {
       cql: "insert into session_expiry_hours (zero, hour) values (0, ?)",
       values: [hour],
@@ -104,12 +115,12 @@ export class SessionIndex {
     )
   }
 
-  /** Takes a reminder away that was seen to. */
-  async forget(scope: CallScope, row: ExpiryRow): Promise<void> {
+  /** Takes a reminder away that was seen to, or is of no use any more. */
+  async forget(scope: CallScope, sessionId: string, era: string, remindMs: number): Promise<void> {
     await this.#cql.write(scope, {
       cql: `delete from session_expiry where hour = ? and shard = ? and expires_at = ? and tenant = ? and session_id = ?
         and era = ?`,
-      values: [row.hour, row.shard, row.expires_at, row.tenant, row.session_id, row.era],
+      values: [hourOf(remindMs), shardOf(era), new Date(remindMs), scope.tenant, sessionId, era],
     })
   }
 
@@ -117,7 +128,7 @@ export class SessionIndex {
   async hours(scope: CallScope, now: number): Promise<readonly bigint[]> {
     const rows = await this.#cql.read<{ hour: bigint }>(scope, {
       cql: "select hour from session_expiry_hours where zero = 0 and hour <= ?",
-      values: [BigInt(Math.floor(now / HOUR_MS))],
+      values: [hourOf(now)],
     })
     return rows.map(({ hour }) => hour)
   }
@@ -228,6 +239,10 @@ interface IndexRow {
 
 function indexedOf(row: IndexRow): IndexedSession {
   return { sessionId: row.session_id, era: row.era, createdMs: row.created_at.getTime() }
+}
+
+function hourOf(ms: number): bigint {
+  return BigInt(Math.floor(ms / HOUR_MS))
 }
 
 function dayOf(ms: number): string {

@@ -16,10 +16,12 @@ export interface SessionHead extends Stamp {
   readonly era: string
   /** Undefined where the id is free. */
   readonly session: Conversation | undefined
+  /** When the sweep looks at it; 0 where it does not. */
+  readonly remindMs: number
 }
 
 /** What a partition is that nobody has written to. */
-export const NO_HEAD: SessionHead = { version: null, recent: null, era: "", session: undefined }
+export const NO_HEAD: SessionHead = { version: null, recent: null, era: "", session: undefined, remindMs: 0 }
 
 /** A message and its place. */
 export interface PlacedMessage {
@@ -50,6 +52,7 @@ export interface HeadRow extends Stamp {
   readonly ended_at: Date | null
   readonly ttl_ms: bigint | null
   readonly expires_at: Date
+  readonly remind_at: Date | null
 }
 
 /** Reads a session's head. */
@@ -57,7 +60,7 @@ export function selectHead(tenant: string, sessionId: string): Statement {
   return {
     cql: `select distinct tenant, session_id, version, recent, era, agent_id, user_id, title, metadata, state, status,
         end_reason, revision, message_count, input_tokens, output_tokens, created_at, updated_at, active_at, ended_at,
-        ttl_ms, expires_at
+        ttl_ms, expires_at, remind_at
       from sessions where tenant = ? and session_id = ?`,
     values: [tenant, sessionId],
   }
@@ -67,7 +70,8 @@ export function selectHead(tenant: string, sessionId: string): Statement {
 export function headOf(row: HeadRow | undefined): SessionHead {
   if (row === undefined || row.era === null)
     return { ...NO_HEAD, recent: row?.recent ?? null, version: row?.version ?? null }
-  return { version: row.version, recent: row.recent, era: row.era, session: sessionOf(row) }
+  const remindMs = row.remind_at?.getTime() ?? 0
+  return { version: row.version, recent: row.recent, era: row.era, session: sessionOf(row), remindMs }
 }
 
 function sessionOf(row: HeadRow): Conversation {
@@ -101,14 +105,15 @@ export interface HeadWrite {
   /** The write that it follows; null for the first. */
   readonly expected: string | null
   readonly stamp: { readonly version: string; readonly recent: readonly string[] }
+  readonly remindMs: number
 }
 
 /** Writes every column of a head. `using ttl 0` says that it outlives whatever TTL the table may be given. */
-export function writeHead({ tenant, session, era, expected, stamp }: HeadWrite): Statement {
+export function writeHead({ tenant, session, era, expected, stamp, remindMs }: HeadWrite): Statement {
   return {
     cql: `update sessions using ttl 0 set version = ?, recent = ?, era = ?, agent_id = ?, user_id = ?, title = ?, metadata = ?,
         state = ?, status = ?, end_reason = ?, revision = ?, message_count = ?, input_tokens = ?, output_tokens = ?,
-        created_at = ?, updated_at = ?, active_at = ?, ended_at = ?, ttl_ms = ?, expires_at = ?
+        created_at = ?, updated_at = ?, active_at = ?, ended_at = ?, ttl_ms = ?, expires_at = ?, remind_at = ?
       where tenant = ? and session_id = ? if version = ?`,
     values: [
       stamp.version,
@@ -131,6 +136,7 @@ export function writeHead({ tenant, session, era, expected, stamp }: HeadWrite):
       session.endedMs === undefined ? null : new Date(session.endedMs),
       session.expiry.kind === "ttl" ? BigInt(session.expiry.ttlMs) : null,
       new Date(session.expireMs),
+      new Date(remindMs),
       tenant,
       session.sessionId,
       expected,
@@ -158,13 +164,28 @@ export function touchHead({ tenant, session, expected, stamp }: HeadWrite): Stat
   }
 }
 
+/** Says when the sweep looks at a session next. */
+export function moveReminder(
+  tenant: string,
+  sessionId: string,
+  expected: string,
+  stamp: HeadWrite["stamp"],
+  remindMs: number,
+): Statement {
+  return {
+    cql: `update sessions using ttl 0 set version = ?, recent = ?, remind_at = ? where tenant = ? and session_id = ?
+      if version = ?`,
+    values: [stamp.version, stamp.recent, new Date(remindMs), tenant, sessionId, expected],
+  }
+}
+
 /** Frees a session's id: nothing of its head stays. */
 export function clearHead(tenant: string, sessionId: string, expected: string): Statement {
   return {
     cql: `update sessions set version = null, recent = null, era = null, agent_id = null, user_id = null, title = null,
         metadata = null, state = null, status = null, end_reason = null, revision = null, message_count = null,
         input_tokens = null, output_tokens = null, created_at = null, updated_at = null, active_at = null, ended_at = null,
-        ttl_ms = null, expires_at = null
+        ttl_ms = null, expires_at = null, remind_at = null
       where tenant = ? and session_id = ? if version = ?`,
     values: [tenant, sessionId, expected],
   }

@@ -15,6 +15,7 @@ import type { CallScope } from "../../domain/kernel/scope.ts"
 import { requireLive } from "../../domain/kernel/wake-ups.ts"
 import { createGroupCommit } from "../group-commit.ts"
 import type { Cluster } from "./database.ts"
+import { Requests } from "./requests.ts"
 import { SessionChanges, type SessionItem } from "./session-change.ts"
 import { SessionIndex } from "./session-index.ts"
 import { listMessages, listSessions, readHead } from "./session-list.ts"
@@ -46,10 +47,14 @@ export function createCassandraSessionStore(options: CassandraSessionStoreOption
     concurrency,
     run: (scope, items) => changes.run(scope, items),
   })
+  const requests = new Requests(cql)
+  // A session keeps its own answers; a request_id that was used for another session is only known to all of them together.
+  const added = (scope: CallScope, item: SessionItem): Promise<unknown> =>
+    requests.guard(scope, item.operation, () => groups.add(scope, item))
   // An item's answer is what its `apply` gives, now or when it was first called.
-  const changed = (scope: CallScope, item: SessionItem) => {
+  const changed = async (scope: CallScope, item: SessionItem) => {
     requireLive(scope)
-    return groups.add(scope, item) as Promise<Conversation>
+    return (await added(scope, item)) as Conversation
   }
   return {
     create: async (scope, draft) => {
@@ -72,7 +77,7 @@ export function createCassandraSessionStore(options: CassandraSessionStoreOption
       return changed(scope, edition(scope, "endSession", sessionId, edit))
     },
     list: (scope, query, page) => listSessions(cql, index, scope, { query, page, now: clock.now() }),
-    append: (scope, batch) => groups.add(scope, addition(scope, batch)) as Promise<AppendedMessages>,
+    append: (scope, batch) => added(scope, addition(scope, batch)) as Promise<AppendedMessages>,
     messages: (scope, sessionId, newestFirst, page) =>
       listMessages(cql, scope, { sessionId, newestFirst, page }, clock.now()),
     erase: (scope, sessionId) => eraseSession(cql, index, scope, sessionId, clock.now()),

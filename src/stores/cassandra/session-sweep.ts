@@ -3,8 +3,8 @@ import { type CallScope, PLATFORM_TENANT, systemScope, type TenantId } from "../
 import type { Cluster } from "./database.ts"
 import { EXPIRY_SHARDS, type ExpiryRow, type FiledSession, type SessionIndex } from "./session-index.ts"
 import { readHead } from "./session-list.ts"
-import { clearHead } from "./session-rows.ts"
-import { untilApplied } from "./stamp.ts"
+import { clearHead, moveReminder } from "./session-rows.ts"
+import { nextStamp, untilApplied } from "./stamp.ts"
 
 const SWEEP_AT_ONCE = 8
 /** Written so far after everything that it removes, whatever the clocks say: an era's rows are never written again. */
@@ -51,19 +51,26 @@ async function reclaim(
 ): Promise<Fate> {
   // Only parsed ids are ever written.
   const scope = systemScope(row.tenant as TenantId, by.signal)
-  const { session, version, era } = await readHead(cql, scope, row.session_id, true)
+  const head = await readHead(cql, scope, row.session_id, true)
+  const { session, version, era } = head
+  const remindMs = row.expires_at.getTime()
   if (session !== undefined && version !== null && era === row.era) {
-    if (session.expireMs > now) {
-      await index.remind(scope, session, era)
-      await index.forget(scope, row)
-      return "moved"
-    }
-    const { applied } = await cql.cas(scope, [clearHead(row.tenant, row.session_id, version)])
+    const later = session.expireMs > now
+    if (later) await index.remind(scope, session, era)
+    const { applied } = await cql.cas(scope, [
+      later
+        ? moveReminder(row.tenant, row.session_id, version, nextStamp(head), session.expireMs)
+        : clearHead(row.tenant, row.session_id, version),
+    ])
     // Somebody else is at it.
     if (!applied) return "left"
+    if (later) {
+      await index.forget(scope, row.session_id, era, remindMs)
+      return "moved"
+    }
   }
   await remove(cql, index, scope, row)
-  await index.forget(scope, row)
+  await index.forget(scope, row.session_id, row.era, remindMs)
   return "gone"
 }
 
@@ -81,7 +88,7 @@ async function remove(
   await index.unfile(scope, gone)
 }
 
-/** Removes a session with its messages. Answers whether it was there. Its reminder finds nothing, and goes at its time. */
+/** Removes a session with its messages and kept answers. Answers whether it was there. */
 export async function eraseSession(
   cql: Cluster,
   index: SessionIndex,
@@ -90,18 +97,18 @@ export async function eraseSession(
   now: number,
 ): Promise<boolean> {
   return untilApplied(scope, async () => {
-    const { session, version, era } = await readHead(cql, scope, sessionId, true)
+    const { session, version, era, remindMs } = await readHead(cql, scope, sessionId, true)
     if (session === undefined || version === null) return false
     const { applied } = await cql.cas(scope, [clearHead(scope.tenant, sessionId, version)])
     if (!applied) return undefined
-    const { agentId, userId, createdMs } = session
-    await remove(cql, index, scope, {
-      session_id: sessionId,
-      era,
-      agent_id: agentId,
-      user_id: userId,
-      created_at: new Date(createdMs),
+    await cql.write(scope, {
+      cql: "delete from sessions where tenant = ? and session_id = ? and part = ''",
+      values: [scope.tenant, sessionId],
     })
+    const { agentId, userId, createdMs } = session
+    const filed = { session_id: sessionId, era, agent_id: agentId, user_id: userId }
+    await remove(cql, index, scope, { ...filed, created_at: new Date(createdMs) })
+    await index.forget(scope, sessionId, era, remindMs)
     return session.expireMs > now
   })
 }
