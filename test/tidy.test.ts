@@ -178,3 +178,11 @@ test("reasons in code, proto and documentation are the same", () => {
   assert.deepEqual(described, declared, "each value needs a comment and the error option")
   assert.deepEqual(documented, declared)
 })
+
+test("a scope is changed by scopeWith, for spreading it loses its signal, actor and trace", () => {
+  const wrong = sources
+    .filter(({ path }) => path !== "src/domain/kernel/scope.ts")
+    .filter(({ text }) => /\{\s*\.\.\.(scope|ctx)\b/.test(text))
+    .map(({ path }) => path)
+  assert.deepEqual(wrong, [])
+})

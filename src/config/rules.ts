@@ -95,13 +95,17 @@ const storing: Rule = ({ stores }) =>
   })
 
 const pooling: Rule = ({ stores }) =>
-  (["memory", "events", "control"] as const).flatMap((name) =>
-    breakWhen(
-      stores[name].pool_min > stores[name].pool_max,
-      ["stores", name, "pool_min"],
-      "is larger than pool_max",
-    ),
-  )
+  (["memory", "events", "control"] as const).flatMap((name) => {
+    const { pool_min, pool_max, pooler, migration_url } = stores[name]
+    return [
+      ...breakWhen(pool_min > pool_max, ["stores", name, "pool_min"], "is larger than pool_max"),
+      ...breakWhen(
+        pooler === "transaction" && migration_url === undefined,
+        ["stores", name, "migration_url"],
+        "is needed with pooler: transaction, for the schema cannot be changed through it",
+      ),
+    ]
+  })
 
 const caching: Rule = ({ cache }) => [
   ...Object.entries(cache.scripts).flatMap(([name, file]) => unreadable(["cache", "scripts", name], file)),

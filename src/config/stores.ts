@@ -79,6 +79,13 @@ const engineUrl = (word: string, schemes: RegExp, wanted: string) =>
     .default(word)
     .transform((value) => (value === word ? new Secret(value, value) : secretUrl(value)))
 
+const engineSecret = () =>
+  z
+    .string()
+    .regex(/^postgres(ql)?:\/\/.*/, "must be postgres://...")
+    .optional()
+    .transform((value) => (value === undefined ? undefined : secretUrl(value)))
+
 const POSTGRES =
   "postgres://user@host/database (what is missing comes from the environment variables of libpq, PGHOST and so on)"
 const HIDDEN = "A password in it is never shown; password_file is better."
@@ -93,7 +100,23 @@ const pool = {
     .default(1_800_000)
     .describe("A connection is replaced after this."),
   pool_acquire_ms: count(1, 600_000).default(5_000).describe("Longest wait for a free connection."),
+  pool_waiting: count(0, 1_000_000).default(4_096).describe("Most calls that wait for a connection."),
   connect_timeout_ms: count(1, 600_000).default(5_000).describe("Longest time to connect."),
+  pooler: z
+    .enum(["none", "transaction"])
+    .default("none")
+    .describe(
+      "`transaction`: the url leads to PgBouncer, or its like, in transaction mode. Nothing is kept on a connection then; needs migration_url.",
+    ),
+  prepare: z
+    .enum(["named", "unnamed"])
+    .optional()
+    .describe(
+      "Whether statements are prepared by name. `named` by default, `unnamed` behind a pooler; poolers from PgBouncer 1.21 on can keep named ones.",
+    ),
+  migration_url: engineSecret().describe(
+    "Where the schema is brought up to date: a login that owns it, or the server itself behind a pooler. The url by default.",
+  ),
 }
 
 const password = text(4096).optional().describe("File with the password; read at each new connection.")

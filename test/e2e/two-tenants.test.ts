@@ -8,6 +8,7 @@ import type { JsonValue } from "@bufbuild/protobuf"
 import { ControlService } from "../../src/gen/keelplane/v1/control_service_pb.ts"
 import { type Daemon, startDaemon } from "../support/daemon.ts"
 import { CallError, type Channel } from "../support/grpc-client.ts"
+import { outcome } from "./outcome.ts"
 import { invoke, METHODS, play } from "./registry.ts"
 import { EPILOGUE, PLATFORM_RPCS, SCENARIO, type Seen } from "./scenario.ts"
 
@@ -43,38 +44,6 @@ after(async () => {
   for (const channel of channels) channel.close()
   await Promise.all([crowded?.stop(), empty?.stop()])
 })
-
-/** Fields that differ between any two runs: times, server-made ids, tokens, hashes, durations. */
-const VOLATILE =
-  /(time|token|Id|Ids|hash|reference|prefix|revision|sequence|creator|author|actor|day|latency|size|size_?bytes|bytes|data|score|watermark|digest|requestedBy)$/i
-const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
-/** Ids that callers choose, which must be compared. */
-const CHOSEN = new Set(["collectionId", "sessionId", "agentId", "userId", "roleId", "budgetId"])
-
-/** Lists that are ordered by ids which the server makes at random. */
-const UNORDERED = new Set(["apiKeys"])
-
-function normalised(value: JsonValue, key = ""): JsonValue {
-  if (Array.isArray(value)) {
-    const all = value.map((each) => normalised(each, key))
-    return UNORDERED.has(key) ? all.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)) : all
-  }
-  if (value !== null && typeof value === "object") {
-    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, normalised(each, name)]))
-  }
-  if (VOLATILE.test(key) && !CHOSEN.has(key)) return `<${key}>`
-  return typeof value === "string" ? value.replace(UUID, "<uuid>") : value
-}
-
-/** The answer, or the failure as a caller sees it. */
-async function outcome(work: () => Promise<JsonValue>): Promise<JsonValue> {
-  try {
-    return { answer: normalised(await work()) }
-  } catch (error) {
-    if (!(error instanceof CallError)) throw error
-    return { code: error.code, reason: error.reason, metadata: normalised({ ...error.metadata }) }
-  }
-}
 
 test("the scenario calls every RPC that a tenant may call", () => {
   const called = new Set([...SCENARIO, ...EPILOGUE].map((step) => step.rpc))

@@ -2,6 +2,7 @@
 import type { TenantEraser } from "../../domain/control/erasure.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { VectorStore } from "../../domain/memory/vector-store.ts"
+import type { CassandraEngine } from "../../stores/cassandra/index.ts"
 import type { SqlEngine } from "../../stores/postgres/index.ts"
 import type { CacheEngines } from "./cache.ts"
 
@@ -15,6 +16,7 @@ export type StoreName = (typeof STORES)[number]
 export type EngineHandle =
   | { readonly kind: "sql"; readonly sql: SqlEngine }
   | { readonly kind: "cache"; readonly cache: CacheEngines }
+  | { readonly kind: "cassandra"; readonly cassandra: CassandraEngine }
   | { readonly kind: "vectors"; readonly vectors: VectorStore }
 
 /** One schema change of an engine. */

@@ -1,6 +1,7 @@
 /** The engine registry: which stores share which engine, each opened once, in parallel, and only when configured. */
 import type { Config } from "../../config/schema.ts"
 import { openCache } from "./cache.ts"
+import { openEvents } from "./cassandra.ts"
 import { type OpenEngine, STORES, type StoreName } from "./engine.ts"
 import { openSql, type SqlOpenOptions } from "./sql.ts"
 import { openVectors } from "./vectors.ts"
@@ -52,8 +53,11 @@ async function openGroup(
   const [first = "control"] = stores
   if (first === "cache") return openCache(config)
   if (first === "vectors") return openVectors(config)
+  if (first === "events" && !isSql(config.stores.events.url.reveal())) return openEvents(config)
   return openSql(config, stores, config.stores[first], options)
 }
+
+const isSql = (url: string) => url === "embedded" || /^postgres(ql)?:/.test(url)
 
 /** The failure of an engine with the key of its URL in front: what has to be changed first. */
 export function blame(config: Config, stores: readonly StoreName[], cause: unknown): Error {

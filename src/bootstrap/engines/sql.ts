@@ -54,5 +54,9 @@ async function openEngine(
     lifetimeMs: store.pool_lifetime_ms,
     acquireMs: store.pool_acquire_ms,
     connectMs: store.connect_timeout_ms,
+    maxWaiting: store.pool_waiting,
+    pooler: store.pooler,
+    ...(store.prepare === undefined ? {} : { prepare: store.prepare }),
+    migrationUrl: store.migration_url?.reveal(),
   })
 }

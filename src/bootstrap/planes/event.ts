@@ -8,10 +8,10 @@ import { AUDIT_TOPIC, auditHandler } from "../../domain/outbox/audit-relay.ts"
 import { createAuditService } from "../../services/audit-service.ts"
 import { createJobService } from "../../services/job-service.ts"
 import { createLockService } from "../../services/lock-service.ts"
-import { createPostgresAuditStore } from "../../stores/postgres/audit-store.ts"
 import { createPostgresJobStore } from "../../stores/postgres/job-store.ts"
 import { createPostgresLockStore } from "../../stores/postgres/lock-store.ts"
 import type { Kit, Plane } from "../kit.ts"
+import { eventStores } from "./event-stores.ts"
 
 const SWEEP_ROWS = 1_000
 const SWEEP_DAYS = 4
@@ -63,13 +63,8 @@ export interface AuditPlane extends Plane {
 
 /** AuditService. */
 export async function auditPlane(kit: Kit): Promise<AuditPlane> {
-  const { database, capabilities } = kit.sql("events")
-  const audit = kit.guard(
-    "events",
-    "audit",
-    createPostgresAuditStore(database, { clock: kit.clock, concurrency: capabilities.concurrency }),
-    AUDIT_STORE_OPERATIONS,
-  )
+  const raw = await eventStores(kit)
+  const audit = kit.guard("events", "audit", raw.audit, AUDIT_STORE_OPERATIONS)
   // Where the log is in the database of the changes, their own transaction records them. Then the outbox has at most what another
   // configuration has left behind.
   const apart = kit.handle("events") !== kit.handle("control")

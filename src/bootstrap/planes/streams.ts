@@ -4,9 +4,8 @@ import { SESSION_STORE_OPERATIONS, type SessionStore } from "../../domain/event/
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { createEventService } from "../../services/event-service.ts"
 import { createSessionService } from "../../services/session-service.ts"
-import { createPostgresEventStore } from "../../stores/postgres/event-store.ts"
-import { createPostgresSessionStore } from "../../stores/postgres/session-store.ts"
 import type { Kit, Plane } from "../kit.ts"
+import { eventStores } from "./event-stores.ts"
 
 const SWEEP_ROWS = 1_000
 const DAY_MS = 86_400_000
@@ -19,20 +18,10 @@ export interface StreamPlane extends Plane {
 
 /** EventService and SessionService. */
 export async function streamPlane(kit: Kit): Promise<StreamPlane> {
-  const { database, capabilities } = kit.sql("events")
   const { clock, logger, pages } = kit
-  const store = kit.guard(
-    "events",
-    "streams",
-    createPostgresEventStore(database, { clock, concurrency: capabilities.concurrency }),
-    EVENT_STORE_OPERATIONS,
-  )
-  const sessions = kit.guard(
-    "events",
-    "sessions",
-    createPostgresSessionStore(database, { clock, concurrency: capabilities.concurrency }),
-    SESSION_STORE_OPERATIONS,
-  )
+  const raw = await eventStores(kit)
+  const store = kit.guard("events", "streams", raw.events, EVENT_STORE_OPERATIONS)
+  const sessions = kit.guard("events", "sessions", raw.sessions, SESSION_STORE_OPERATIONS)
   const events = new EventLog(store, { logger })
   return {
     events,

@@ -7,7 +7,7 @@ import { appendBatch } from "../event/append-events.ts"
 import type { EventLog } from "../event/event-log.ts"
 import { DomainError } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
-import type { CallScope } from "../kernel/scope.ts"
+import { type CallScope, scopeWith } from "../kernel/scope.ts"
 import { createCollection } from "../memory/create-collection.ts"
 import type { CollectionDraft } from "../memory/model.ts"
 import type { Embedders, MemoryStore } from "../memory/ports.ts"
@@ -146,10 +146,9 @@ function inputOf({ saga }: StepContext): {
 /** The step's own request_id: the store answers a repetition what it answered first. */
 function once(scope: CallScope, { opId }: StepContext): CallScope {
   const bodyHash = createHash("sha256").update(opId).digest()
-  return {
-    ...scope,
+  return scopeWith(scope, {
     idempotency: { method: "keelplane.v1.ControlService/CreateAgent", requestId: opId, bodyHash },
-  }
+  })
 }
 
 /** What is not there any more need not be taken back. */

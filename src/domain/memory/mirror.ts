@@ -5,7 +5,7 @@
 import { v7 as uuidv7 } from "uuid"
 import type { JsonValue } from "../kernel/json.ts"
 import type { Operations } from "../kernel/operations.ts"
-import type { CallScope, TenantId } from "../kernel/scope.ts"
+import { type CallScope, scopeWith, type TenantId } from "../kernel/scope.ts"
 import type { OutboxHandler } from "../outbox/deliver.ts"
 import { jsonPayload, type NewOutboxEntry, type OutboxEntry, readJsonPayload } from "../outbox/model.ts"
 import type { IndexSpec, MemoryRecord, Metric } from "./model.ts"
@@ -102,7 +102,7 @@ async function applyTo(
 ): Promise<void> {
   const [first] = entries
   if (first === undefined) return
-  const own = { ...scope, tenant: first.tenant }
+  const own = scopeWith(scope, { tenant: first.tenant })
   const changes = entries.map(({ payload }) => changeOf(payload))
   const [{ place } = changeOf(first.payload)] = changes
   // A handle is never used again, so nothing comes after the end.

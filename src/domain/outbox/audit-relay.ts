@@ -5,7 +5,7 @@ import { AUDIT_OUTCOMES, type AuditEntry, type AuditOutcome } from "../event/aud
 import { AUDIT_FILTER_FIELDS, type AuditStore } from "../event/audit-ports.ts"
 import { parseFilter } from "../kernel/filter/index.ts"
 import type { JsonObject, JsonValue } from "../kernel/json.ts"
-import type { CallScope, TenantId } from "../kernel/scope.ts"
+import { type CallScope, scopeWith, type TenantId } from "../kernel/scope.ts"
 import type { OutboxHandler } from "./deliver.ts"
 import { jsonPayload, type NewOutboxEntry, type OutboxEntry, readJsonPayload } from "./model.ts"
 
@@ -42,7 +42,7 @@ export function auditHandler(audit: AuditStore, now: () => number): OutboxHandle
     const tenants = Map.groupBy(entries, ({ tenant }) => tenant)
     const results = await Promise.allSettled(
       [...tenants].map(async ([tenant, own]) => {
-        for (const entry of own) await recordOnce({ ...scope, tenant }, audit, entry, now())
+        for (const entry of own) await recordOnce(scopeWith(scope, { tenant }), audit, entry, now())
       }),
     )
     const failed = results.find((result) => result.status === "rejected")
@@ -59,7 +59,9 @@ async function recordOnce(
   const entry = { ...auditEntryOf(readJsonPayload(payload)), id: opId }
   if (nowMs - createdMs > REMEMBERED_MS && (await isRecorded(scope, audit, entry))) return
   const bodyHash = createHash("sha256").update(payload).digest()
-  await audit.record({ ...scope, idempotency: { method: METHOD, requestId: opId, bodyHash } }, [entry])
+  await audit.record(scopeWith(scope, { idempotency: { method: METHOD, requestId: opId, bodyHash } }), [
+    entry,
+  ])
 }
 
 async function isRecorded(

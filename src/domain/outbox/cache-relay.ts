@@ -3,7 +3,7 @@ import { v7 as uuidv7 } from "uuid"
 import type { Namespaces } from "../cache/namespaces.ts"
 import type { CacheStore } from "../cache/ports.ts"
 import type { JsonValue } from "../kernel/json.ts"
-import type { TenantId } from "../kernel/scope.ts"
+import { scopeWith, type TenantId } from "../kernel/scope.ts"
 import type { OutboxHandler } from "./deliver.ts"
 import { jsonPayload, type NewOutboxEntry, readJsonPayload } from "./model.ts"
 
@@ -28,7 +28,7 @@ export function cacheInvalidationHandler(cache: CacheStore, namespaces: Namespac
       if (first === undefined) continue
       const tags = new Set([first, ...others].flatMap(({ payload }) => tagsOf(readJsonPayload(payload))))
       const namespace = namespaces.resolve(first.key)
-      await cache.invalidateTags({ ...scope, tenant: first.tenant }, namespace, [...tags])
+      await cache.invalidateTags(scopeWith(scope, { tenant: first.tenant }), namespace, [...tags])
     }
   }
 }

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto"
 import { deserialize, serialize } from "node:v8"
 import { DomainError } from "../../domain/kernel/errors.ts"
-import type { CallScope, Idempotency } from "../../domain/kernel/scope.ts"
+import { type CallScope, type Idempotency, scopeWith } from "../../domain/kernel/scope.ts"
 import { ANSWER_TTL_S, requestKey } from "./answers.ts"
 import type { Cluster } from "./database.ts"
 import { isUnknown } from "./errors.ts"
@@ -128,12 +128,15 @@ export class Requests {
   /** Where this fails the request_id stays with its body for a day, which is no harm to a repetition. */
   async #free(scope: CallScope, operation: string, idempotency: Idempotency, owner: string): Promise<void> {
     const { tenant } = scope
-    const free = this.#cluster.cas({ ...scope, deadlineMs: Number.POSITIVE_INFINITY, signal: NEVER }, [
-      {
-        cql: "delete from requests where tenant = ? and request = ? if owner = ?",
-        values: [tenant, requestKey(idempotency, operation), owner],
-      },
-    ])
+    const free = this.#cluster.cas(
+      scopeWith(scope, { deadlineMs: Number.POSITIVE_INFINITY, signal: NEVER }),
+      [
+        {
+          cql: "delete from requests where tenant = ? and request = ? if owner = ?",
+          values: [tenant, requestKey(idempotency, operation), owner],
+        },
+      ],
+    )
     await Promise.allSettled([free])
   }
 }

@@ -5,7 +5,7 @@
  */
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { compareUtf8 } from "../../domain/kernel/filter/index.ts"
-import type { CallScope } from "../../domain/kernel/scope.ts"
+import { type CallScope, scopeWith } from "../../domain/kernel/scope.ts"
 import { requireLive } from "../../domain/kernel/wake-ups.ts"
 import type { MirrorSource } from "../../domain/memory/mirror.ts"
 import { type Collection, ID_ONLY, type MemoryRecord } from "../../domain/memory/model.ts"
@@ -42,7 +42,9 @@ const PATIENCE_MS = 5_000
 
 function impatient(scope: CallScope): CallScope {
   const now = Date.now()
-  return { ...scope, deadlineMs: now + Math.min(PATIENCE_MS, (scope.deadlineMs - now) * PATIENCE_SHARE) }
+  return scopeWith(scope, {
+    deadlineMs: now + Math.min(PATIENCE_MS, (scope.deadlineMs - now) * PATIENCE_SHARE),
+  })
 }
 
 /** See the file's comment. */

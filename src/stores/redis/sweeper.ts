@@ -1,5 +1,5 @@
 /** Frees what has expired, been invalidated or been left behind by an eviction, a part at a time, over all tenants. */
-import type { CallScope } from "../../domain/kernel/scope.ts"
+import { type CallScope, scopeWith } from "../../domain/kernel/scope.ts"
 import { asList, asText } from "./answers.ts"
 import type { SpaceCalls, SpaceName } from "./space-calls.ts"
 import type { Spaces } from "./spaces.ts"
@@ -28,7 +28,7 @@ export class Sweeper {
     for (let turn = 0; turn < spaces.length && left > 0; turn++) {
       const space = spaces[this.#next++ % spaces.length]
       if (space === undefined) break
-      const done = await this.#sweepOne({ ...scope, tenant: space.tenant }, space, left - 1)
+      const done = await this.#sweepOne(scopeWith(scope, { tenant: space.tenant }), space, left - 1)
       left -= 1 + done.seen
       freed += done.freed
     }

@@ -1,0 +1,5 @@
+/** The adapters, for bootstrap: loaded only where a cluster is configured. */
+export { createCassandraAuditStore } from "./audit-store.ts"
+export { type CassandraConfigStore, createCassandraConfigStore } from "./config-store.ts"
+export { createCassandraEventStore } from "./event-store.ts"
+export { createCassandraSessionStore } from "./session-store.ts"
