@@ -44,6 +44,30 @@ export function memoryIndexContract(make: () => Promise<MemoryHarness>): void {
     after(() => h.close())
     filterTests(() => h)
     wordTests(() => h)
+    endTests(() => h)
+  })
+}
+
+function endTests(h: () => MemoryHarness): void {
+  it("an optimisation ends while somebody writes faster than it indexes", async () => {
+    const { scope } = await freshCollection(h(), { index: { kind: "HNSW", m: 4, efConstruction: 16 } })
+    const batch = (from: number) =>
+      Array.from({ length: 50 }, (_, i) => record(`r${from + i}`, [1, from + i]))
+    await put(h(), scope, ...batch(0))
+    let written = 50
+    let state = ""
+    for await (const progress of optimizeCollection(h().store, scope, "c", false)) {
+      state = progress.state
+      await put(h(), scope, ...batch(written))
+      written += 50
+    }
+    assert.match(state, /^(BUILDING|READY)$/)
+    assert.equal(await h().store.count(scope, await h().store.getCollection(scope, "c"), undefined), written)
+    const nearest = await search(h(), scope, {
+      target: { kind: "vector", vector: Float32Array.of(1, 0) },
+      k: 1,
+    })
+    assert.equal(nearest[0]?.id, "r0")
   })
 }
 

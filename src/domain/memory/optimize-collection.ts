@@ -39,7 +39,9 @@ export async function* optimizeCollection(
     indexed += step.moved
     const expected = all ? Math.max(total, indexed) : 0
     yield { phase: "INDEX", done: indexed, total: step.done ? indexed : expected, state }
-    if (step.done) break
+    // It is for the records that there were when it began: writers that are faster than the index would keep it going for ever.
+    // What is left is the background's.
+    if (step.done || indexed > total) break
     // Between two steps other work gets its turn, and a cancelled call ends.
     await new Promise((resume) => setImmediate(resume))
     scope.signal.throwIfAborted()

@@ -87,8 +87,8 @@ export async function indexStep(
   if (build === undefined || maintenance === undefined) return step
   const built = await buildIndex(maintenance, scope, build.row, build.method, build.rebuild)
   const state = await publish(database, scope, build.row, build.method, built)
-  // What was written meanwhile waits for the next steps.
-  return { ...step, state, done: state !== "READY" }
+  // What was written meanwhile waits for later steps: with writers that are faster than the index this would never end.
+  return { ...step, state, done: true }
 }
 
 /** Records that become part of an index to be built, by step: one more version of each, no more. */
