@@ -4,8 +4,10 @@ import type { Config } from "../../config/schema.ts"
 import type { CacheStore, PubSub, RateLimiter } from "../../domain/cache/ports.ts"
 import { BUILT_IN_SCRIPTS } from "../../domain/cache/scripts.ts"
 import { systemClock } from "../../domain/kernel/clock.ts"
+import { scopeWith, systemScope } from "../../domain/kernel/scope.ts"
 import { capabilityTexts, type OpenEngine } from "./engine.ts"
-import { urlWithPassword } from "./password.ts"
+
+const VERIFY_MS = 5_000
 
 /** The three ports of the plane. */
 export interface CacheEngines {
@@ -24,7 +26,8 @@ export async function openCache(config: Config): Promise<OpenEngine> {
   // Imported here, so that a daemon on a server never loads WebAssembly and an embedded one never loads the driver.
   if (url.reveal() === "embedded") return { ...common, ...(await openInThread(config, scripts)) }
   const { openRedis } = await import("../../stores/redis/index.ts")
-  const redis = await openRedis({ url: await urlWithPassword(config.stores.cache), scripts })
+  const { password_file: passwordFile } = config.stores.cache
+  const redis = await openRedis({ url: url.reveal(), passwordFile, scripts })
   const { engine } = redis.capabilities
   return {
     ...common,
@@ -35,12 +38,8 @@ export async function openCache(config: Config): Promise<OpenEngine> {
     },
     describe: () => ({ engine, capabilities: capabilityTexts(redis.capabilities) }),
     ping: redis.ping,
-    pool: () => {
-      const { connected, listening, waiting } = redis.stats()
-      const open = Number(connected) + Number(listening)
-      const inUse = Math.min(open, Number(listening) + Number(connected && waiting > 0))
-      return { inUse, idle: open - inUse, waiting }
-    },
+    pool: () => redis.stats(),
+    verify: () => redis.ping(scopeWith(systemScope(), { deadlineMs: Date.now() + VERIFY_MS })),
     close: redis.close,
   }
 }

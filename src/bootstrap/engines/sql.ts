@@ -47,7 +47,7 @@ async function openEngine(
   }
   const { openServer } = await import("../../stores/postgres/open-server.ts")
   return openServer({
-    url: await urlWithPassword(store),
+    url: () => urlWithPassword(store),
     min: store.pool_min,
     max: store.pool_max,
     idleMs: store.pool_idle_ms,

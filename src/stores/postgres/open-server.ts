@@ -1,4 +1,5 @@
 /** A PostgreSQL server, 15 to 18. */
+import type pg from "pg"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { cancelStatement } from "./cancel.ts"
@@ -9,16 +10,20 @@ import { Pool } from "./pool.ts"
 import { PooledDatabase } from "./pooled-database.ts"
 import { Session, type SessionOptions } from "./session.ts"
 
+/** A URL, or what gives the one that holds now. */
+export type UrlSource = string | (() => Promise<string>)
+
 /** How {@link openServer} connects. Times in milliseconds. */
 export interface ServerOptions {
   /**
    * `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=...`. Parts that are missing come from libpq's
    * environment (PGHOST, PGPASSFILE, ...). sslmode is disable (the default, unless a certificate is named), require, verify-ca or
-   * verify-full, with libpq's meaning; sslcert, sslkey and sslpassword are the daemon's own certificate.
+   * verify-full, with libpq's meaning; sslcert, sslkey and sslpassword are the daemon's own certificate. A function is asked at
+   * each new connection, so that a rotated password takes effect.
    */
-  readonly url: string
+  readonly url: UrlSource
   /** A login that owns the schema, when that of `url` must not. It may be the same. */
-  readonly migrationUrl?: string | undefined
+  readonly migrationUrl?: UrlSource | undefined
   /** Connections kept although idle. Default 0. */
   readonly min?: number
   /** Most connections. Default 10. */
@@ -65,11 +70,11 @@ function sessionOptions({ pooler, prepare, connectMs = 5_000 }: ServerOptions): 
 export async function openServer(options: ServerOptions): Promise<SqlEngine> {
   const { url, connectMs = 5_000, pooler = "none" } = options
   const migrationUrl = options.migrationUrl ?? (pooler === "none" ? url : undefined)
-  await Promise.all([url, migrationUrl ?? url].map(connectionConfig))
+  await Promise.all([url, migrationUrl ?? url].map(connectionFrom))
   const max = options.max ?? 10
   const session = sessionOptions(options)
   const pool = new Pool({
-    connect: async () => Session.connect(await connectionConfig(url), session),
+    connect: async () => Session.connect(await connectionFrom(url), session),
     min: options.min ?? 0,
     max,
     maxWaiting: options.maxWaiting ?? 4096,
@@ -81,7 +86,7 @@ export async function openServer(options: ServerOptions): Promise<SqlEngine> {
     database: new PooledDatabase({
       pool,
       clock: options.clock ?? systemClock,
-      cancel: async (busy) => cancelStatement(busy, addressOf(await connectionConfig(url))),
+      cancel: async (busy) => cancelStatement(busy, addressOf(await connectionFrom(url))),
       serverTimeouts: true,
       stateless: session.stateless === true,
     }),
@@ -89,7 +94,7 @@ export async function openServer(options: ServerOptions): Promise<SqlEngine> {
     capabilities: postgresCapabilities(max),
     asOwner: async (work) => {
       if (migrationUrl === undefined) throw noMigrationUrl()
-      const owner = await Session.connect(await connectionConfig(migrationUrl), { connectMs })
+      const owner = await Session.connect(await connectionFrom(migrationUrl), { connectMs })
       try {
         return await work(owner)
       } finally {
@@ -98,6 +103,10 @@ export async function openServer(options: ServerOptions): Promise<SqlEngine> {
     },
     onClose: async () => {},
   })
+}
+
+async function connectionFrom(url: UrlSource): Promise<pg.ClientConfig> {
+  return connectionConfig(typeof url === "string" ? url : await url())
 }
 
 /** Migrations hold a lock from one transaction to the next, which a pooler would leave with another daemon's connection. */
