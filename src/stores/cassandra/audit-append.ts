@@ -34,7 +34,7 @@ export function auditPolicy(
       return { last: 0n, meta: metaText({ ...meta, prevHash: meta.head, first: 0n }) }
     },
     decide: (scope, head, items, now) => Promise.resolve(decide(scope, head, items, now)),
-    index: async (scope, segment, rows) => {
+    index: async (scope, { segment }, rows) => {
       const records = rows.map(recordOf)
       await index.file(scope, segment, records)
       const last = records.at(-1)

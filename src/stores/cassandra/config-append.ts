@@ -47,9 +47,12 @@ export function configPolicy(deps: ConfigPolicyDeps): LogPolicy<ConfigItem, Conf
     bytes: ({ bytes }) => bytes,
     segmentFor: ({ segment, last }) =>
       segment !== "" && last - BigInt(segment) + 1n < deps.segmentChanges ? segment : segmentOf(last + 1n),
-    opening: ({ last }) => ({ last, meta: "" }),
+    // When the log began, by the clock that stamps deletions: what is filed under its changes' numbers comes after what was
+    // erased.
+    opening: ({ last, meta }) => ({ last, meta: meta === "" ? String(Date.now()) : meta }),
     decide: (scope, head, items, now) => new Decision(deps, scope, head, now).take(items),
-    index: (scope, segment, rows) => deps.index.file(scope, segment, rows),
+    index: (scope, { segment, meta }, rows) =>
+      deps.index.file(scope, { segment, beganMs: Number(meta) }, rows),
     confirms: true,
   }
 }
@@ -85,7 +88,7 @@ class Decision {
         outcomes.push({ ok: false, error: error.reason })
       }
     }
-    return { outcomes, rows: this.#changes.map(rowOf), meta: "" }
+    return { outcomes, rows: this.#changes.map(rowOf), meta: this.#head.meta }
   }
 
   async #decide(item: ConfigItem): Promise<ConfigVersion> {

@@ -13,6 +13,12 @@ const METHOD = "keelplane.config/RecordAudit"
 /** Stores remember a request_id for a day. Changes that are older than half of it are looked for in the audit log first. */
 const REMEMBERED_MS = 12 * 3_600_000
 
+/** Where in the log rows are. */
+export interface LogPlace {
+  readonly segment: string
+  readonly beganMs: number
+}
+
 /** Reads and writes the tables beside the log. */
 export class ConfigIndex {
   readonly #cql: Cluster
@@ -26,17 +32,17 @@ export class ConfigIndex {
   }
 
   /** Files changes and has them audited; again where it was done before, to the same effect. */
-  async file(scope: CallScope, segment: string, rows: readonly LogRow[]): Promise<void> {
+  async file(scope: CallScope, log: LogPlace, rows: readonly LogRow[]): Promise<void> {
     for (const row of rows) {
       const change = changeOf(row)
       await Promise.all([
-        this.#place(scope, placeOf(change.config, segment)),
+        this.#place(scope, placeOf(change.config, log.segment), log.beganMs),
         this.#record(scope, change, createHash("sha256").update(row.body).digest()),
       ])
     }
   }
 
-  async #place(scope: CallScope, place: ConfigPlace): Promise<void> {
+  async #place(scope: CallScope, place: ConfigPlace, beganMs: number): Promise<void> {
     const { key, version, seq, segment, deleted, create_time } = place
     const values = [scope.tenant, key, version, seq, segment, deleted, create_time]
     await this.#cql.write(scope, {
@@ -45,7 +51,7 @@ export class ConfigIndex {
     })
     await this.#cql.write(scope, {
       cql: `insert into config_heads (tenant, ${PLACE}) values (?, ?, ?, ?, ?, ?, ?) using timestamp ?`,
-      values: [...values, seq],
+      values: [...values, BigInt(beganMs) * 1_000n + seq],
     })
   }
 

@@ -110,10 +110,10 @@ export class ConfigReads {
 
   /** See ConfigStore.lastSequence. */
   async lastSequence(scope: CallScope): Promise<bigint> {
-    const head = await this.#rows.newest(scope, false)
-    const last = head?.last ?? 0n
     const told = this.#told.get(scope.tenant) ?? 0n
-    if (last <= told) return told
+    let last = (await this.#rows.newest(scope, false))?.last ?? 0n
+    // An older state of it, or a tenant that was erased and begins anew.
+    if (last < told) last = (await this.#rows.newest(scope, true))?.last ?? 0n
     if (this.#told.size >= REMEMBERED) this.#told.clear()
     this.#told.set(scope.tenant, last)
     return last

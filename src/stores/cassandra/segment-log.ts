@@ -25,7 +25,7 @@ export interface LogPolicy<I extends Repeatable, R> {
   /** Decides every item in order; an item's refusal is its outcome. */
   decide(scope: CallScope, head: LogHead, items: readonly I[], now: number): Promise<LogPlan<R>>
   /** Makes rows findable. Runs at least once for each row and may run again, also after later rows. */
-  index(scope: CallScope, segment: string, rows: readonly LogRow[]): Promise<void>
+  index(scope: CallScope, head: LogHead, rows: readonly LogRow[]): Promise<void>
   /** Whether the head is told at once that rows are findable, not only with the next write. */
   readonly confirms: boolean
 }
@@ -150,7 +150,12 @@ export class SegmentLog<I extends Repeatable, R> {
       if (!(await this.#change(scope, head, sealed))) return undefined
     }
     await this.rows.register(scope, segment, now)
-    const empty: LogHead = { ...ROOT, ...this.#options.policy.opening(head, segment), segment, openedMs: now }
+    const empty: LogHead = {
+      ...ROOT,
+      ...this.#options.policy.opening(head, segment),
+      segment,
+      openedMs: now,
+    }
     const opened: LogHead = { ...empty, ...nextStamp(undefined), indexed: empty.last }
     if (!(await this.#change(scope, empty, opened))) return undefined
     return opened
@@ -171,7 +176,7 @@ export class SegmentLog<I extends Repeatable, R> {
       const rows = await this.rows.read(scope, head.segment, indexed, INDEX_ROWS)
       const last = rows.at(-1)
       if (last === undefined) break
-      await this.#options.policy.index(scope, head.segment, rows)
+      await this.#options.policy.index(scope, head, rows)
       indexed = last.seq
     }
     return { ...head, indexed: head.last }
@@ -184,7 +189,7 @@ export class SegmentLog<I extends Repeatable, R> {
   async #finish(scope: CallScope, head: LogHead, rows: readonly LogRow[]): Promise<void> {
     this.#heads.delete(scope.tenant)
     try {
-      await this.#options.policy.index(scope, head.segment, rows)
+      await this.#options.policy.index(scope, head, rows)
       const indexed = { ...head, indexed: head.last }
       this.#remember(scope, this.#options.policy.confirms ? await this.#confirm(scope, indexed) : indexed)
     } catch {

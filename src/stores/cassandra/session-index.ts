@@ -215,6 +215,16 @@ export class SessionIndex {
     }
   }
 
+  /** Everything that was filed under a day, with or without a session. */
+  async *filed(scope: CallScope, day: string): AsyncGenerator<FiledSession & { readonly remind_at: Date }> {
+    const pages = this.#cql.pages<FiledSession & { readonly remind_at: Date }>(scope, {
+      cql: `select session_id, era, agent_id, user_id, created_at, remind_at from session_index
+        where tenant = ? and owner = '' and day = ?`,
+      values: [scope.tenant, day],
+    })
+    for await (const page of pages) yield* page
+  }
+
   async #list(
     key: string,
     scope: CallScope,

@@ -88,6 +88,17 @@ async function remove(
   await index.unfile(scope, gone)
 }
 
+/** Removes what was filed, and the messages that belong to it; its session is gone or was never made. */
+export async function removeFiled(
+  cql: Cluster,
+  index: SessionIndex,
+  scope: CallScope,
+  filed: FiledSession & { readonly remind_at: Date },
+): Promise<void> {
+  await remove(cql, index, scope, filed)
+  await index.forget(scope, filed.session_id, filed.era, filed.remind_at.getTime())
+}
+
 /** Removes a session with its messages and kept answers. Answers whether it was there. */
 export async function eraseSession(
   cql: Cluster,
