@@ -2,10 +2,11 @@
  * One server, by one or several connections. Commands of one turn of the event loop leave in one packet, and while the answers to a packet
  * are awaited the next one gathers, so that many callers cost few system calls and one caller waits for nobody.
  */
-import { Command, type Redis } from "ioredis"
+import type { Redis } from "ioredis"
 import type { Address, Endpoint } from "./address.ts"
 import { type Answer, type Argument, asList, asNumber } from "./answers.ts"
 import { makeClient, type NodeSettings, Trouble } from "./client.ts"
+import { PackedCommand } from "./packed-command.ts"
 
 /** How many connections a node has unless something else is said: one keeps a server's thread busy. */
 export const CONNECTIONS = 1
@@ -17,6 +18,8 @@ interface Lane {
   corked: boolean
   /** Whether the last packet's answers are awaited. */
   flying: boolean
+  /** The answer to the last command. */
+  last: Promise<Answer> | undefined
   /** Lets the gathered packet go. */
   waiting: (() => void) | undefined
   /** The server's time as of this turn's packet, in milliseconds, once somebody has asked for it. */
@@ -42,6 +45,7 @@ export class Node {
         trouble: new Trouble(client),
         corked: false,
         flying: false,
+        last: undefined,
         waiting: undefined,
         time: undefined,
       }
@@ -114,25 +118,25 @@ export class Node {
 
   #write(lane: Lane, name: string, args: readonly Argument[]): Promise<Answer> {
     const { client } = lane
-    const command = new Command(name.toLowerCase(), args as Argument[], { replyEncoding: null })
     const first = !lane.corked
     if (first) {
       lane.corked = true
       client.stream.cork()
     }
-    const answer = client.sendCommand(command) as Promise<Answer>
-    if (first) this.#gather(lane, client.stream, answer)
+    const answer = client.sendCommand(new PackedCommand(name, args)) as Promise<Answer>
+    lane.last = answer
+    if (first) this.#gather(lane, client.stream)
     return answer
   }
 
-  /** Lets the packet go that begins with a command: after this turn, or once the one before it is answered. */
-  #gather(lane: Lane, stream: Redis["stream"], first: Promise<Answer>): void {
+  /** Lets the packet that has begun go: after this turn, or once the one before it is answered. */
+  #gather(lane: Lane, stream: Redis["stream"]): void {
     const go = () => {
       lane.corked = false
       lane.time = undefined
       lane.flying = true
       stream.uncork()
-      first.then(landed, landed)
+      lane.last?.then(landed, landed)
     }
     const landed = () => {
       lane.flying = false
