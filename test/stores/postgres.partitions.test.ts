@@ -186,6 +186,35 @@ function ruleContract(open: () => Promise<SqlEngine>): void {
   })
 }
 
+/** Words are found by the index, and by their own tenant only, although the owner is bound by row-level security as well. */
+async function wordsAreIndexed(session: Session): Promise<void> {
+  const rows = async (text: string) => (await session.run([{ name: "", text, values: [] }]))[0]?.rows ?? []
+  await session.script("select set_config('keelplane.tenant', 'one', false); set role keelplane_app")
+  await session.script(`insert into keelplane.memory_collections (tenant, id, description, labels, dimension, metric, quantization,
+      index_spec, embedder, revision, create_time, update_time)
+    values ('one', 'c', '', '{}', 2, 'L2', 'NONE', '{}', '', 1, now(), now());
+    insert into keelplane.memory_records (tenant, collection_key, id, body, metadata, embedding, revision, writes, create_time,
+      update_time, indexed)
+    select 'one', key, 'r' || i, 'word' || i || ' common', '{}', '[1,2]', 1, 1, now(), now(), i <> 8
+    from keelplane.memory_collections, generate_series(1, 2000) i`)
+  const find = (word: string) =>
+    rows(`select r.id from keelplane.memory_records r where r.ctid = any(array(
+      select keelplane.memory_word_places(key, array['${word}']) from keelplane.memory_collections))`)
+  assert.deepEqual(await find("word7"), [{ id: "r7" }])
+  assert.deepEqual(await find("word8"), [], "one that is not indexed is scanned for")
+  const [found] = await rows("select key from keelplane.memory_collections")
+  await session.script("select set_config('keelplane.tenant', 'two', false)")
+  assert.deepEqual(
+    await rows(`select keelplane.memory_word_places(${String(found?.key)}, array['word7'])`),
+    [],
+  )
+  await session.script("set role none; select pg_stat_force_next_flush()")
+  const [used] = await rows(
+    "select idx_scan > 0 as used from pg_stat_user_indexes where indexrelname = 'memory_records_words'",
+  )
+  assert.equal(used?.used, true)
+}
+
 /** The schema as it was released before there were partitions. */
 const RELEASED = 60
 
@@ -252,6 +281,7 @@ describe("an upgrade", { timeout: 300_000 }, () => {
           create role keelplane_app nologin; end if; end $$; grant keelplane_app to ${name}`)
         await session.script(`set session authorization ${name}`)
         await upgraded(session, name)
+        await wordsAreIndexed(session)
       } finally {
         await session.close()
         await first.script(`drop database ${name} with (force)`)
