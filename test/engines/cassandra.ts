@@ -5,7 +5,7 @@
  */
 import { spawn } from "node:child_process"
 import { createHash, randomUUID } from "node:crypto"
-import { mkdtempSync } from "node:fs"
+import { mkdtempSync, rmSync } from "node:fs"
 import { connect, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -154,10 +154,20 @@ export interface Ring {
 const RING_HEAP_MB = 320
 const RING_JOIN_MS = 120_000
 
+/** Ports for a ring that is started later. */
+export async function ringPorts(): Promise<readonly [cql: number, storage: number]> {
+  const [cql = 0, storage = 0] = await freePorts("0.0.0.0", 2)
+  return [cql, storage]
+}
+
 /** Starts `count` nodes on 127.0.0.1 and the following addresses; stopped after the test file's tests. */
-export async function startRing(count: number, options: { readonly logins?: boolean } = {}): Promise<Ring> {
+export async function startRing(
+  count: number,
+  options: { readonly logins?: boolean; readonly ports?: readonly [cql: number, storage: number] } = {},
+): Promise<Ring> {
   const folder = mkdtempSync(join(tmpdir(), "keelplane-ring-"))
-  const [cqlPort = 0, storagePort = 0] = await freePorts("0.0.0.0", 2)
+  atEnd(() => rmSync(folder, { recursive: true, force: true }))
+  const [cqlPort, storagePort] = options.ports ?? (await ringPorts())
   const nodes: RunningNode[] = []
   for (let index = 0; index < count; index++) {
     const node = await startNode({
@@ -170,7 +180,7 @@ export async function startRing(count: number, options: { readonly logins?: bool
       seed: "127.0.0.1",
       place: [index, count],
       heapMb: RING_HEAP_MB,
-      ...options,
+      logins: options.logins ?? false,
     })
     atEnd(() => node.stop())
     nodes.push(node)

@@ -151,7 +151,7 @@ function fromResponse(error: cassandra.errors.ResponseError, effect: Effect): Do
       return storeAuth(error)
     case codes.invalid:
     case codes.configError:
-      return /unconfigured table|keyspace .*(does not exist|doesn't exist)|undefined (column|name)|unknown identifier|unrecognized name/i.test(
+      return /unconfigured table|(table|keyspace) .*(does not|doesn't) exist|undefined (column|name)|unknown identifier|unrecognized name/i.test(
         message,
       )
         ? schemaMismatch(error)

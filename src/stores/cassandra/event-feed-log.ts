@@ -133,6 +133,9 @@ export class FeedLog {
     doubts: Doubt[],
   ): Promise<readonly [bigint, number] | undefined> {
     const { tenant } = scope
+    // A write that was not answered may have taken place; only where it did not may the same be written again.
+    const placed = await this.#resolve(scope, entries, doubts)
+    if (placed !== undefined) return placed
     const head = this.#heads.get(tenant) ?? (await this.head(scope))
     const bucket = head / BUCKET_ENTRIES
     const room = Number((bucket + 1n) * BUCKET_ENTRIES - head)
@@ -147,7 +150,7 @@ export class FeedLog {
     this.#heads.delete(tenant)
     const doubt = { first: head + 1n, count: now.length }
     try {
-      if (!(await this.#write(scope, bucket, head, now))) return await this.#resolve(scope, entries, doubts)
+      if (!(await this.#write(scope, bucket, head, now))) return undefined
     } catch (error) {
       if (!isUnknown(error)) throw error
       doubts.push(doubt)
@@ -173,7 +176,7 @@ export class FeedLog {
     return (await this.#cluster.cas(scope, [update, ...rows])).applied
   }
 
-  /** Others were faster, perhaps than a write of our own that was not answered. */
+  /** Where one of the writes in doubt has put the entries. */
   async #resolve(
     scope: CallScope,
     entries: readonly FeedEntry[],

@@ -106,7 +106,9 @@ export async function readPatches(
   const tip = await tips.load(scope, stream)
   const patches: StatePatch[] = []
   let bytes = 0
-  const range = { stream, from: after + 1n, to: upTo }
+  let to = upTo
+  if (to > tip.head) to = tip.head
+  const range = { stream, from: after + 1n, to }
   for await (const { revision, state_patch, size } of rows.patches(scope, range)) {
     if (state_patch === null) continue
     if (patches.length === limit || bytes >= MAX_READ_BYTES)

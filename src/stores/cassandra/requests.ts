@@ -4,8 +4,11 @@ import { deserialize, serialize } from "node:v8"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { type CallScope, type Idempotency, scopeWith } from "../../domain/kernel/scope.ts"
 import { ANSWER_TTL_S, requestKey } from "./answers.ts"
-import type { Cluster } from "./database.ts"
-import { isUnknown } from "./errors.ts"
+import type { Applied, Cluster } from "./database.ts"
+import { isUnknown, storeUnavailable } from "./errors.ts"
+
+/** How often a claim whose answer is lost is sent again. */
+const SENDS = 3
 
 interface RequestRow {
   readonly body_hash: Buffer | null
@@ -48,7 +51,7 @@ export class Requests {
     // The answer is what the same operation stored.
     if (!claim.fresh && claim.result !== null) return deserialize(claim.result) as R
     const result = await this.#guarded(scope, operation, idempotency, claim, work)
-    await this.#cluster.cas(scope, [
+    const keeping = this.#cluster.cas(scope, [
       {
         cql: `update requests using ttl ${ANSWER_TTL_S} set result = ? where tenant = ? and request = ? if body_hash = ?`,
         values: [
@@ -59,6 +62,8 @@ export class Requests {
         ],
       },
     ])
+    // The work is done, whatever becomes of this: without a kept answer a repetition does it again, to the same end.
+    await Promise.allSettled([keeping])
     return result
   }
 
@@ -110,12 +115,7 @@ export class Requests {
     const owner = randomUUID()
     const bodyHash = Buffer.from(idempotency.bodyHash)
     const key = requestKey(idempotency, operation)
-    const { applied, current } = await this.#cluster.cas(scope, [
-      {
-        cql: `insert into requests (tenant, request, body_hash, owner) values (?, ?, ?, ?) if not exists using ttl ${ANSWER_TTL_S}`,
-        values: [scope.tenant, key, bodyHash, owner],
-      },
-    ])
+    const { applied, current } = await this.#insert(scope, [scope.tenant, key, bodyHash, owner])
     if (applied) return { fresh: true, owner }
     // The columns are those of the table.
     const row = current[0] as unknown as RequestRow | undefined
@@ -123,6 +123,22 @@ export class Requests {
     if (row.owner?.toString() === owner) return { fresh: true, owner }
     if (!row.body_hash.equals(bodyHash)) throw reused(idempotency)
     return { fresh: false, result: row.result }
+  }
+
+  /** Sent again where the answer is lost: it tells then whether it was our own. Nothing else is done before, so it may fail. */
+  async #insert(scope: CallScope, values: readonly unknown[]): Promise<Applied> {
+    const statement = {
+      cql: `insert into requests (tenant, request, body_hash, owner) values (?, ?, ?, ?) if not exists using ttl ${ANSWER_TTL_S}`,
+      values,
+    }
+    for (let send = 1; ; send++) {
+      try {
+        return await this.#cluster.cas(scope, [statement])
+      } catch (error) {
+        if (!isUnknown(error)) throw error
+        if (send === SENDS) throw storeUnavailable(error)
+      }
+    }
   }
 
   /** Where this fails the request_id stays with its body for a day, which is no harm to a repetition. */
