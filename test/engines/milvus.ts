@@ -59,7 +59,7 @@ export const milvusLite: MilvusServer = {
   name: "Milvus Lite 3.2.2",
   skip: skipReason(lite),
   url: () => {
-    liteUrl ??= startLite()
+    liteUrl ??= startMilvusLite().then(({ url }) => url)
     return liteUrl
   },
 }
@@ -77,7 +77,8 @@ from milvus_lite.cmdline import main
 sys.exit(main(sys.argv[1:]))
 `
 
-async function startLite(): Promise<string> {
+/** Starts a Milvus Lite of the test's own, which it may stop; else it is stopped after the test file's tests. */
+export async function startMilvusLite(): Promise<{ readonly url: string; stop(): Promise<void> }> {
   const folder = mkdtempSync(join(tmpdir(), "keelplane-milvus-lite-"))
   const port = await freePort()
   const args = ["server", "--data-dir", join(folder, "data"), "--host", "127.0.0.1", "--port", String(port)]
@@ -88,11 +89,12 @@ async function startLite(): Promise<string> {
   })
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
   process.once("exit", () => child.kill("SIGKILL"))
-  endings.push(async () => {
+  const stop = async () => {
     child.kill("SIGKILL")
     await ended
     rmSync(folder, { recursive: true, force: true })
-  })
+  }
+  endings.push(stop)
   const url = `milvus://127.0.0.1:${port}`
   const engine = openMilvus({ url })
   try {
@@ -112,7 +114,7 @@ async function startLite(): Promise<string> {
   } finally {
     await engine.close()
   }
-  return url
+  return { url, stop }
 }
 
 /** A port of loopback that nobody listens on. */
