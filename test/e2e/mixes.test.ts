@@ -1,0 +1,153 @@
+/**
+ * One life, every RPC of it, on each usual mix of engines: the answers must be those of the embedded default. Then the daemon is
+ * killed and started again, and what was written must be there.
+ */
+import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
+import { describe, it } from "node:test"
+import { create, type JsonValue } from "@bufbuild/protobuf"
+import { AdminService } from "../../src/gen/keelplane/v1/admin_service_pb.ts"
+import { EventService } from "../../src/gen/keelplane/v1/event_service_pb.ts"
+import { MemoryService, VectorSchema } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
+import {
+  administer as administerCql,
+  atEnd as cassandraEnd,
+  cassandraHosts,
+  cassandraSkip,
+  freshKeyspace,
+} from "../engines/cassandra.ts"
+import { milvusStandalone } from "../engines/milvus.ts"
+import { administer as administerSql, atEnd as postgresEnd, postgresServers } from "../engines/postgres.ts"
+import { redisSkip, startRedis } from "../engines/redis.ts"
+import { type Daemon, startDaemon } from "../support/daemon.ts"
+import { outcome } from "./outcome.ts"
+import { play } from "./registry.ts"
+import { EPILOGUE, SCENARIO, type Seen } from "./scenario.ts"
+
+type Environment = Record<string, string>
+
+async function postgres(): Promise<Environment> {
+  const server = (await postgresServers[0]?.url()) ?? ""
+  const name = `keelplane_test_${randomUUID().replaceAll("-", "")}`
+  await administerSql(server, `create database ${name}`)
+  postgresEnd(() => administerSql(server, `drop database ${name} with (force)`))
+  const url = new URL(server)
+  url.pathname = `/${name}`
+  return {
+    KEELPLANE_STORES__MEMORY__URL: url.href,
+    KEELPLANE_STORES__EVENTS__URL: url.href,
+    KEELPLANE_STORES__CONTROL__URL: url.href,
+  }
+}
+
+async function redis(): Promise<Environment> {
+  return { KEELPLANE_STORES__CACHE__URL: (await startRedis()).url }
+}
+
+async function cassandra(): Promise<Environment> {
+  const hosts = await cassandraHosts()
+  const keyspace = freshKeyspace()
+  cassandraEnd(() => administerCql(hosts, `drop keyspace if exists ${keyspace}`))
+  return { KEELPLANE_STORES__EVENTS__URL: `${hosts}/${keyspace}?replication=1` }
+}
+
+async function milvus(): Promise<Environment> {
+  return { KEELPLANE_STORES__VECTORS__URL: await milvusStandalone.url() }
+}
+
+const sqlSkip = postgresServers[0]?.skip ?? "no PostgreSQL"
+
+/** Mixes by name: why they cannot be had, and the environment of a daemon on them. */
+const MIXES: readonly (readonly [string, string | false, () => Promise<Environment>])[] = [
+  ["PostgreSQL", sqlSkip, postgres],
+  ["PostgreSQL and Redis", sqlSkip || redisSkip, async () => ({ ...(await postgres()), ...(await redis()) })],
+  ["the embedded database and Cassandra", cassandraSkip, async () => cassandra()],
+  [
+    "PostgreSQL, Cassandra, Milvus and Redis",
+    sqlSkip || redisSkip || cassandraSkip || milvusStandalone.skip,
+    async () => ({ ...(await postgres()), ...(await redis()), ...(await cassandra()), ...(await milvus()) }),
+  ],
+]
+
+async function live(daemon: Daemon): Promise<Map<string, JsonValue>> {
+  const channel = daemon.channel()
+  const seen: Seen = new Map()
+  const answers = new Map<string, JsonValue>()
+  try {
+    for (const [index, step] of [...SCENARIO, ...EPILOGUE].entries())
+      answers.set(`${index} ${step.rpc}`, await outcome(() => play(channel, step, seen)))
+  } finally {
+    channel.close()
+  }
+  return answers
+}
+
+/** How often progress is told is the engine's affair, how it ends is not; and where collections live is the mix itself. */
+function comparable(step: string, answer: JsonValue | undefined): JsonValue | undefined {
+  if (step.endsWith("/OptimizeCollection"))
+    return (answer as { readonly answer?: readonly JsonValue[] } | undefined)?.answer?.at(-1)
+  return JSON.parse(JSON.stringify(answer ?? null).replaceAll(/"STORAGE_MODE_\w+"/g, '"<mode>"')) as JsonValue
+}
+
+async function embedded(): Promise<Map<string, JsonValue>> {
+  const daemon = await startDaemon()
+  try {
+    return await live(daemon)
+  } finally {
+    await daemon.stop()
+  }
+}
+
+let expected: Promise<Map<string, JsonValue>> | undefined
+
+describe("a life on a mix of engines", { timeout: 600_000 }, () => {
+  for (const [name, skip, environment] of MIXES) {
+    it(`is that on the embedded ones: ${name}`, { skip }, async () => {
+      expected ??= embedded()
+      const env = await environment()
+      const daemon = await startDaemon({ env, readyTimeoutMs: 120_000 })
+      try {
+        const answers = await live(daemon)
+        for (const [step, answer] of await expected)
+          assert.deepEqual(comparable(step, answers.get(step)), comparable(step, answer), step)
+      } finally {
+        await daemon.stop()
+      }
+    })
+
+    it(`is there after a crash: ${name}`, { skip }, async () => {
+      const env = await environment()
+      const daemon = await startDaemon({ env, readyTimeoutMs: 120_000 })
+      const channel = daemon.channel()
+      await channel.stub(EventService).appendEvents({ stream: "kept", events: [{ type: "written" }] })
+      const memory = channel.stub(MemoryService)
+      await memory.createCollection({ collection: { id: "kept", dimension: 2 } })
+      const vector = create(VectorSchema, { data: { case: "values", value: { values: [1, 0] } } })
+      await memory.upsertRecords({ collectionId: "kept", records: [{ id: "one", vector }] })
+      channel.close()
+      await daemon.end("SIGKILL")
+      const again = await startDaemon({ env, dataDir: daemon.dataDir, readyTimeoutMs: 120_000 })
+      const back = again.channel()
+      try {
+        const found = await back
+          .stub(MemoryService)
+          .search({ collectionId: "kept", query: { target: { case: "vector", value: vector } } })
+        assert.deepEqual(
+          found.result?.hits.map(({ record }) => record?.id),
+          ["one"],
+        )
+        const streams = await back.stub(EventService).listStreams({})
+        assert.deepEqual(
+          streams.streams.map(({ stream }) => stream),
+          ["kept"],
+        )
+        const status = await back.stub(AdminService).getStatus({})
+        assert.ok(status.engines.every(({ serving }) => serving))
+      } finally {
+        back.close()
+        await again.stop()
+        await daemon.stop()
+      }
+    })
+  }
+})
