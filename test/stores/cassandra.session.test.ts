@@ -108,6 +108,31 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
       await rejects(say(two, withRequestId(scope, "r", 2), "x"), "REQUEST_ID_REUSED")
     })
 
+    it("are refused by what they are now, and not by what a daemon remembers", async () => {
+      const { session: cql } = await engine()
+      const clock = heldClock()
+      const [one, two] = [1, 2].map(() => createCassandraSessionStore({ cql, clock }))
+      assert.ok(one && two)
+      const scope = systemScope(freshTenant())
+      await one.create(scope, draft)
+      await two.update(scope, "s", { title: "two" }, 1n)
+      await rejects(one.update(scope, "s", { title: "one" }, 1n), "REVISION_MISMATCH")
+      assert.equal((await one.update(scope, "s", { title: "one" }, 2n)).revision, 3n)
+      await two.end(scope, "s", "done", 3n)
+      await rejects(say(one, scope, "late"), "SESSION_ENDED")
+      assert.equal((await one.end(scope, "s", "again", undefined)).endReason, "done")
+      await two.erase(scope, "s")
+      await rejects(one.update(scope, "s", { title: "gone" }, undefined), "NOT_FOUND")
+      await one.create(scope, draft)
+      clock.advance(59_999)
+      await say(two, scope, "keeps it alive")
+      clock.advance(59_999)
+      // To the first daemon it has expired.
+      assert.equal((await say(one, scope, "too")).firstSequence, 2n)
+      await rejects(one.create(scope, draft), "ALREADY_EXISTS")
+      assert.equal((await one.list(scope, {}, { size: 9 })).items.length, 1)
+    })
+
     it("share their request_ids, so that one is not used for two sessions", async () => {
       const { session: cql } = await engine()
       const store = createCassandraSessionStore({ cql, clock: heldClock() })

@@ -37,11 +37,17 @@ export interface SessionItem extends Repeatable {
   apply(before: Conversation | undefined, now: number): Changed
 }
 
-/** Runs the changes of one session. */
+/** Most heads that are remembered, and how large the texts of one may be. */
+const REMEMBERED = 5_000
+const REMEMBERED_BYTES = 2_048
+
+/** Runs the changes of sessions. */
 export class SessionChanges {
   readonly #cql: Cluster
   readonly #index: SessionIndex
   readonly #clock: Clock
+  /** Heads as this daemon left them; the next change goes out without a look. Where they are not so any more it is not applied. */
+  readonly #heads = new Map<string, SessionHead>()
 
   constructor(cql: Cluster, index: SessionIndex, clock: Clock) {
     this.#cql = cql
@@ -50,37 +56,55 @@ export class SessionChanges {
   }
 
   /** One outcome per item, in order. Repetitions answer what the first call answered. */
-  run(scope: CallScope, items: readonly SessionItem[]): Promise<readonly Outcome<unknown>[]> {
-    let again = false
-    return untilApplied(scope, () => {
-      const serial = again
+  async run(scope: CallScope, items: readonly SessionItem[]): Promise<readonly Outcome<unknown>[]> {
+    const [first] = items
+    if (first === undefined) return []
+    const { sessionId } = first
+    const key = `${scope.tenant} ${sessionId}`
+    const known = this.#heads.get(key)
+    this.#heads.delete(key)
+    const decided = known && (await this.#attempt(scope, sessionId, items, known))
+    // Only a write proves that a remembered head still holds: what comes to nothing is decided again.
+    if (decided?.after !== undefined) return this.#end(key, decided)
+    let again = known !== undefined
+    const fresh = await untilApplied(scope, async () => {
+      // Answers are looked for after the head: what a head has seen must be seen of them too, on whichever node.
+      const serial = again || items.some(({ idempotency }) => idempotency !== undefined)
       again = true
-      return this.#attempt(scope, items, serial)
+      return this.#attempt(scope, sessionId, items, await readHead(this.#cql, scope, sessionId, serial))
     })
+    return this.#end(key, fresh)
+  }
+
+  #end(key: string, { outcomes, after }: Decided): readonly Outcome<unknown>[] {
+    if (after?.session !== undefined && weight(after.session) <= REMEMBERED_BYTES) {
+      const [oldest] = this.#heads.keys()
+      if (this.#heads.size >= REMEMBERED && oldest !== undefined) this.#heads.delete(oldest)
+      this.#heads.set(key, after)
+    }
+    return outcomes
   }
 
   /** Undefined when another daemon was faster. */
   async #attempt(
     scope: CallScope,
+    sessionId: string,
     items: readonly SessionItem[],
-    again: boolean,
-  ): Promise<readonly Outcome<unknown>[] | undefined> {
-    const [first] = items
-    if (first === undefined) return []
-    const { sessionId } = first
+    head: SessionHead,
+  ): Promise<Decided | undefined> {
     const now = this.#clock.now()
     const keys = requestKeys(items, ({ operation }) => operation)
-    // Answers are looked for after the head: what a head has seen must be seen of them too, on whichever node.
-    const head = await readHead(this.#cql, scope, sessionId, again || keys.length > 0)
     const kept = await this.#answers(scope, sessionId, keys)
     const repeated = new Repetitions<SessionItem, unknown>(items, kept, now, ({ operation }) => operation)
     const course = new Course(head, now)
     const outcomes = repeated.fresh.map((item) => course.take(item))
     const answers = repeated.answers(outcomes, now)
-    if (course.changed || answers.length > 0) {
-      if (!(await this.#write(scope, sessionId, course, answers))) return undefined
+    // An answer is only ever kept of something that has a session.
+    if (course.session === undefined || (!course.changed && answers.length === 0)) {
+      return { outcomes: repeated.outcomes(outcomes) }
     }
-    return repeated.outcomes(outcomes)
+    const after = await this.#write(scope, sessionId, course, course.session, answers)
+    return after && { outcomes: repeated.outcomes(outcomes), after }
   }
 
   async #answers(
@@ -92,16 +116,15 @@ export class SessionChanges {
     return this.#cql.read<AnswerRow>(scope, selectAnswers(scope.tenant, sessionId, keys))
   }
 
-  /** Whether it took place. */
+  /** The head as it is then; undefined when another daemon was faster. */
   async #write(
     scope: CallScope,
     sessionId: string,
     course: Course,
+    session: Conversation,
     answers: readonly NewAnswer[],
-  ): Promise<boolean> {
-    const { head, session, era } = course
-    // An answer is only ever kept of something that has a session.
-    if (session === undefined) return true
+  ): Promise<SessionHead | undefined> {
+    const { head, era } = course
     const { tenant } = scope
     const sooner = !course.opened && session.expireMs < head.remindMs
     if (course.opened) await this.#index.file(scope, session, era)
@@ -120,14 +143,26 @@ export class SessionChanges {
       async () => (await this.#cql.cas(scope, statements)).applied,
       () => readHead(this.#cql, scope, sessionId, true),
     )
-    if (fate === "applied" && sooner) await this.#forget(scope, sessionId, head)
-    return fate === "applied"
+    if (fate === "lost") return undefined
+    if (sooner) await this.#forget(scope, sessionId, head)
+    return { ...stamp, era, session, remindMs }
   }
 
   /** The change is done; a reminder that stays finds nothing to do at its time. */
   async #forget(scope: CallScope, sessionId: string, { era, remindMs }: SessionHead): Promise<void> {
     await Promise.allSettled([this.#index.forget(scope, sessionId, era, remindMs)])
   }
+}
+
+/** What a group came to. */
+interface Decided {
+  readonly outcomes: readonly Outcome<unknown>[]
+  /** The head as it was left; absent where nothing was written. */
+  readonly after?: SessionHead
+}
+
+function weight({ state, metadata, title }: Conversation): number {
+  return state.length + title.length + JSON.stringify(metadata).length
 }
 
 /** A session while the changes of a group are decided, one after the other. */
