@@ -1,4 +1,5 @@
-import { DomainError } from "../domain/kernel/errors.ts"
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt"
+import { DomainError, type Reason } from "../domain/kernel/errors.ts"
 import type { ActiveCalls } from "./active-calls.ts"
 import type { Call } from "./call.ts"
 import type { MethodInfo } from "./compile.ts"
@@ -7,18 +8,28 @@ import type { Step } from "./interceptors/step.ts"
 import { Requests } from "./requests.ts"
 import { type RpcStatus, statusOf } from "./status.ts"
 
+/** What ends calls from outside although somebody waits for their answer. */
+const LATE: ReadonlySet<Reason> = new Set(["DEADLINE_EXCEEDED", "DRAINING"])
+
 /** Takes the calls of one method through its steps and its handler to their end. Synchronous as far as the parts are. */
 export class Runner {
   readonly #info: MethodInfo
   readonly #handler: (request: unknown, ctx: CallContext) => unknown
   readonly #steps: readonly Step[]
   readonly #active: ActiveCalls
+  /** Whether its calls may change something and end by themselves. */
+  readonly #changes: boolean
 
   constructor(info: MethodInfo, handler: AnyHandler, steps: readonly Step[], active: ActiveCalls) {
     this.#info = info
     this.#handler = handler as (request: unknown, ctx: CallContext) => unknown
     this.#steps = steps
     this.#active = active
+    const { idempotency } = info.desc
+    this.#changes =
+      info.kind === "unary" &&
+      !info.longLived &&
+      idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS
   }
 
   run(call: Call): void {
@@ -111,9 +122,18 @@ export class Runner {
     call.waiting = true
     this.#active.add(call)
     // A handler that heeds the signal knows more than the abort does (was the write applied?): it gets one turn to say so.
-    call.onAbort = (reason) => setImmediate(() => this.#fail(call, reason))
+    call.onAbort = (reason) => setImmediate(() => this.#fail(call, this.#meant(call, reason)))
     for (let index = 0; index < call.entered; index++) this.#steps[index]?.wait?.(call)
     call.watchCancel()
+  }
+
+  /** What an abort means for a call whose handler has not said so: a change under way is not known to have been left undone. */
+  #meant(call: Call, reason: DomainError): DomainError {
+    const begun = call.entered === this.#steps.length
+    if (!begun || !this.#changes || !LATE.has(reason.reason)) return reason
+    const message =
+      "the change was under way when the call had to end and may have been made; retry with the same request_id"
+    return new DomainError("OUTCOME_UNKNOWN", message, { cause: reason })
   }
 
   #succeed(call: Call, response: unknown): void {

@@ -14,6 +14,13 @@ for (const way of WAYS) {
       assert.deepEqual(edge.log.aborted, ["DEADLINE_EXCEEDED"])
     })
 
+    it("leave open what became of a change whose handler hangs", async () => {
+      await using edge = await open(way)
+      const outcome = await edge.echo({ act: "hang" }, { timeoutMs: 1000, method: "Rule" })
+      assert.equal(outcome.reason, "OUTCOME_UNKNOWN")
+      assert.equal(outcome.pushback, "-1")
+    })
+
     it("let a handler that heeds the signal say what became of its work", async () => {
       await using edge = await open(way)
       const outcome = await edge.echo({ act: "heed" }, { timeoutMs: 1000 })
