@@ -243,6 +243,22 @@ function living(get: Get<SessionHarness>, fresh: Get<CallScope>): void {
     assert.equal((await store.get(scope, "s")).messageRevision, 1n)
   })
 
+  it("erases a session with its messages at once, and frees its id", async () => {
+    const { store } = get()
+    const [scope, other] = [fresh(), fresh()]
+    await store.create(scope, draft())
+    await say(store, scope, "s", ["secret"])
+    assert.equal(await store.erase(other, "s"), false)
+    assert.equal((await store.get(scope, "s")).messageRevision, 1n)
+    assert.equal(await store.erase(scope, "s"), true)
+    assert.equal(await store.erase(scope, "s"), false)
+    await rejects(store.get(scope, "s"), "NOT_FOUND")
+    await rejects(say(store, scope, "s", ["x"]), "NOT_FOUND")
+    assert.deepEqual((await store.list(scope, { userId: "user" }, { size: 5 })).items, [])
+    assert.equal((await store.create(scope, draft())).revision, 1n)
+    assert.deepEqual(await heard(store, scope, "s"), [])
+  })
+
   it("refuses calls whose scope has ended", async () => {
     const { store } = get()
     const scope = fresh()
