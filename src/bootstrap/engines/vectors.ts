@@ -23,7 +23,7 @@ export async function openVectors(config: Config): Promise<OpenEngine> {
       capabilities: { ...capabilityTexts(capabilities), ...capabilityTexts(milvus.features() ?? {}) },
     }),
     ping: (scope) => milvus.ping(scope),
-    verify: () => milvus.ping({ ...systemScope(), deadlineMs: Date.now() + VERIFY_MS }),
+    verify: () => milvus.verify({ ...systemScope(), deadlineMs: Date.now() + VERIFY_MS }),
     eraser: milvus.eraser("vectors"),
     close: () => milvus.close(),
   }

@@ -35,6 +35,15 @@ export function refused(cause: unknown): DomainError {
   )
 }
 
+/** The URL names a database that is not there. */
+function databaseMissing(cause: unknown): DomainError {
+  return new DomainError(
+    "FAILED_PRECONDITION",
+    "the vector store has no database of the configured name; make it there, or change stores.vectors.url",
+    { metadata: { resource: "store", name: "vectors", state: "database-missing" }, cause },
+  )
+}
+
 /** INTERNAL, with what is wrong for the log. */
 export function internal(cause: unknown): DomainError {
   return new DomainError("INTERNAL", "internal error", { cause })
@@ -82,6 +91,7 @@ const BY_CODE: Readonly<Record<number, (cause: unknown) => DomainError>> = {
   100: storeUnavailable,
   101: storeUnavailable,
   102: storeUnavailable,
+  800: databaseMissing,
   1100: internal,
   1400: refused,
   1401: refused,

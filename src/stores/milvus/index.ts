@@ -28,6 +28,8 @@ export interface MilvusEngine {
   features(): ServerFeatures | undefined
   /** Asks the server. Raises STORE_UNAVAILABLE, STORE_AUTH or DEADLINE_EXCEEDED. */
   ping(scope: CallScope): Promise<void>
+  /** Proves that the daemon's user may use the database. Raises STORE_AUTH or FAILED_PRECONDITION besides. */
+  verify(scope: CallScope): Promise<void>
   /** How many calls wait for an answer. */
   stats(): { readonly waiting: number }
   /** Removes a tenant's records. `store`: what the removal is said to be of. */
@@ -48,6 +50,9 @@ export function openMilvus(options: MilvusOptions): MilvusEngine {
     features: () => connection.features,
     ping: async (scope) => {
       await connection.call(scope, "read", (client) => client.getVersion())
+    },
+    verify: async (scope) => {
+      await places.all(scope)
     },
     stats: () => ({ waiting: connection.waiting }),
     eraser: (store) => ({

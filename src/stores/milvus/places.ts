@@ -27,8 +27,13 @@ export interface Site {
 const PARTITIONS = 16
 const PREPARE_MS = 120_000
 const POLL_MS = 50
-const DEFAULT_M = 16
-const DEFAULT_EF_CONSTRUCTION = 64
+/**
+ * The graph of AUTO, and how many more candidates than asked for it looks at. With 16, 64 and 1 a test with 20000 passages of real text found
+ * 91 of 100 nearest neighbours.
+ */
+const AUTO_M = 24
+const AUTO_EF_CONSTRUCTION = 256
+const AUTO_EF_FACTOR = 2
 /** Clusters of an inverted file where its number is left to the server's side. */
 const DEFAULT_LISTS = 128
 
@@ -201,7 +206,7 @@ function indexName(index: IndexSpec): string {
     case "HNSW":
       return `hnsw${index.m}x${index.efConstruction}`
     default:
-      return `hnsw${DEFAULT_M}x${DEFAULT_EF_CONSTRUCTION}`
+      return `hnsw${AUTO_M}x${AUTO_EF_CONSTRUCTION}`
   }
 }
 
@@ -213,7 +218,7 @@ function indexParams(index: IndexSpec) {
       return { index_type: "IVF_FLAT", params: { nlist: listsOf(index.lists) } }
     default: {
       const { m, efConstruction } =
-        index.kind === "HNSW" ? index : { m: DEFAULT_M, efConstruction: DEFAULT_EF_CONSTRUCTION }
+        index.kind === "HNSW" ? index : { m: AUTO_M, efConstruction: AUTO_EF_CONSTRUCTION }
       return { index_type: "HNSW", params: { M: m, efConstruction } }
     }
   }
@@ -233,8 +238,10 @@ export function searchParams(index: IndexSpec, efSearch: number, limit: number):
       const lists = listsOf(index.lists)
       return { nprobe: Math.min(lists, Math.max(1, Math.ceil((Math.sqrt(lists) * efSearch) / 100))) }
     }
-    default:
+    case "HNSW":
       return { ef: Math.min(MAX_EF, Math.max(efSearch, limit)) }
+    default:
+      return { ef: Math.min(MAX_EF, Math.max(AUTO_EF_FACTOR * efSearch, limit)) }
   }
 }
 
