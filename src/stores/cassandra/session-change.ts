@@ -17,7 +17,7 @@ import {
   touchHead,
   writeHead,
 } from "./session-rows.ts"
-import { nextStamp, settle, untilApplied } from "./stamp.ts"
+import { type Doubt, nextStamp, settle, untilApplied } from "./stamp.ts"
 
 /** What a change comes to. */
 export interface Changed {
@@ -61,19 +61,22 @@ export class SessionChanges {
     if (first === undefined) return []
     const { sessionId } = first
     const key = `${scope.tenant} ${sessionId}`
-    const known = this.#heads.get(key)
+    let known = this.#heads.get(key)
     this.#heads.delete(key)
-    const decided = known && (await this.#attempt(scope, sessionId, items, known))
-    // Only a write proves that a remembered head still holds: what comes to nothing is decided again.
-    if (decided?.after !== undefined) return this.#end(key, decided)
-    let again = known !== undefined
-    const fresh = await untilApplied(scope, async () => {
+    let again = false
+    const decided = await untilApplied(scope, async (doubt) => {
+      const remembered = known && (await this.#attempt(scope, sessionId, items, known, doubt))
+      // Only a write proves that a remembered head still holds: what comes to nothing is decided again.
+      if (remembered?.after !== undefined) return remembered
       // Answers are looked for after the head: what a head has seen must be seen of them too, on whichever node.
-      const serial = again || items.some(({ idempotency }) => idempotency !== undefined)
+      const serial =
+        again || known !== undefined || items.some(({ idempotency }) => idempotency !== undefined)
       again = true
-      return this.#attempt(scope, sessionId, items, await readHead(this.#cql, scope, sessionId, serial))
+      known = undefined
+      const head = await readHead(this.#cql, scope, sessionId, serial)
+      return this.#attempt(scope, sessionId, items, head, doubt)
     })
-    return this.#end(key, fresh)
+    return this.#end(key, decided)
   }
 
   #end(key: string, { outcomes, after }: Decided): readonly Outcome<unknown>[] {
@@ -91,6 +94,7 @@ export class SessionChanges {
     sessionId: string,
     items: readonly SessionItem[],
     head: SessionHead,
+    doubt: Doubt,
   ): Promise<Decided | undefined> {
     const now = this.#clock.now()
     const keys = requestKeys(items, ({ operation }) => operation)
@@ -103,7 +107,7 @@ export class SessionChanges {
     if (course.session === undefined || (!course.changed && answers.length === 0)) {
       return { outcomes: repeated.outcomes(outcomes) }
     }
-    const after = await this.#write(scope, sessionId, course, course.session, answers)
+    const after = await this.#write(scope, course, course.session, answers, doubt)
     return after && { outcomes: repeated.outcomes(outcomes), after }
   }
 
@@ -119,12 +123,13 @@ export class SessionChanges {
   /** The head as it is then; undefined when another daemon was faster. */
   async #write(
     scope: CallScope,
-    sessionId: string,
     course: Course,
     session: Conversation,
     answers: readonly NewAnswer[],
+    doubt: Doubt,
   ): Promise<SessionHead | undefined> {
     const { head, era } = course
+    const { sessionId } = session
     const { tenant } = scope
     const sooner = !course.opened && session.expireMs < head.remindMs
     if (course.opened) await this.#index.file(scope, session, era)
@@ -142,6 +147,7 @@ export class SessionChanges {
       { expected: head.version, version: stamp.version },
       async () => (await this.#cql.cas(scope, statements)).applied,
       () => readHead(this.#cql, scope, sessionId, true),
+      doubt,
     )
     if (fate === "lost") return undefined
     if (sooner) await this.#forget(scope, sessionId, head)
