@@ -15,6 +15,7 @@ import {
   Quantization,
   RecordView,
   SearchMode,
+  StorageMode,
 } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
 import { createServer, type RpcServer } from "../../src/rpc/server.ts"
 import { createGrpcJsTransport } from "../../src/rpc/transports/grpc-js.ts"
@@ -113,6 +114,23 @@ describe("memory service", { timeout: 120_000 }, () => {
     )
     assert.equal((await memory.deleteCollection({ collectionId: "all" })).deletedRecords, 0n)
     await fails(memory.getCollection({ collectionId: "all" }), Code.NotFound, "NOT_FOUND")
+  })
+
+  it("keeps records where they are asked to be, which without a vector store is here", async () => {
+    const make = (id: string, storageMode?: StorageMode) =>
+      memory.createCollection({ collection: { id, dimension: 2, ...(storageMode && { storageMode }) } })
+    assert.equal((await make("here")).collection?.storageMode, StorageMode.LOCAL)
+    assert.equal((await make("here-too", StorageMode.LOCAL)).collection?.storageMode, StorageMode.LOCAL)
+    for (const mode of [StorageMode.MIRRORED, StorageMode.DIRECT]) {
+      await fails(make("there", mode), Code.Unimplemented, "UNSUPPORTED_BY_ENGINE")
+    }
+    const moved = { id: "here", description: "x", storageMode: StorageMode.MIRRORED }
+    const error = memory.updateCollection({ collection: moved })
+    await fails(error, Code.InvalidArgument, "INVALID_FIELD", "collection.storage_mode")
+    const query = { target: { case: "vector" as const, value: listed(1, 0) } }
+    const { result } = await memory.search({ collectionId: "here", query })
+    assert.deepEqual([result?.degraded, result?.degradedBy], [false, ""])
+    for (const collectionId of ["here", "here-too"]) await memory.deleteCollection({ collectionId })
   })
 
   it("writes, reads, lists, counts and deletes records in both forms of vector", async () => {
