@@ -39,6 +39,7 @@ export async function openCache(config: Config): Promise<OpenEngine> {
     describe: () => ({ engine, capabilities: capabilityTexts(redis.capabilities) }),
     ping: redis.ping,
     pool: () => redis.stats(),
+    eraser: redis.eraser("cache"),
     verify: () => redis.ping(scopeWith(systemScope(), { deadlineMs: Date.now() + VERIFY_MS })),
     close: redis.close,
   }

@@ -59,9 +59,10 @@ export class RedisCacheStore implements CacheStore {
     rollback: true,
     maximumKeyBytes: MAX_KEY_BYTES,
   }
+  /** Which namespaces are known. */
+  readonly spaces: Spaces
   readonly #calls: SpaceCalls
   readonly #quick: QuickCalls
-  readonly #spaces: Spaces
   readonly #sweeper: Sweeper
   readonly #tagScript: Script
   readonly #scripts: ReadonlyMap<string, Script>
@@ -74,8 +75,8 @@ export class RedisCacheStore implements CacheStore {
     }
     this.#calls = new SpaceCalls(connection, keys, store, MAX_KEY_BYTES)
     this.#quick = new QuickCalls(connection, keys, script, MAX_KEY_BYTES)
-    this.#spaces = new Spaces(connection, keys)
-    this.#sweeper = new Sweeper(this.#calls, this.#spaces)
+    this.spaces = new Spaces(connection, keys)
+    this.#sweeper = new Sweeper(this.#calls, this.spaces)
     this.#tagScript = script(INVALIDATE_TAGS_SCRIPT)
     this.#scripts = new Map(
       Object.entries(scripts).map(([name, source]) => [name, script(registeredScript(source))]),
@@ -244,7 +245,7 @@ export class RedisCacheStore implements CacheStore {
 
   async #note(scope: CallScope, namespace: Namespace, key: string): Promise<void> {
     this.#calls.enter()
-    await this.#spaces.note(scope, namespace.name, this.#calls.keys.partition(namespace, key))
+    await this.spaces.note(scope, namespace.name, this.#calls.keys.partition(namespace, key))
   }
 
   /** Raises UNSUPPORTED_BY_ENGINE where keys name different entities, which may be on different servers. */

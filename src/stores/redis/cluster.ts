@@ -56,6 +56,16 @@ export class Cluster implements Nodes {
     throw node?.refusal() ?? [...this.#nodes.values()][0]?.refusal() ?? storeUnavailable()
   }
 
+  masters(): readonly Node[] {
+    const names = new Set(this.#slots)
+    return [...names].map((name) => {
+      const node = name === undefined ? undefined : this.#nodes.get(name)
+      if (node?.isReady) return node
+      this.#plan(REPAIR_MS)
+      throw node?.refusal() ?? storeUnavailable()
+    })
+  }
+
   async detour(word: string, message: string, leftMs: number): Promise<Detour | undefined> {
     if (word === "CLUSTERDOWN") this.#plan(REPAIR_MS)
     if (word !== "MOVED" && word !== "ASK") return undefined

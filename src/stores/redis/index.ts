@@ -1,5 +1,6 @@
 /** The cache plane on Redis 7, Valkey or Dragonfly, as bootstrap takes it. */
 import type { CacheCapabilities, CacheStore, PubSub, RateLimiter } from "../../domain/cache/ports.ts"
+import type { TenantEraser } from "../../domain/control/erasure.ts"
 import type { Clock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { RedisCacheStore } from "./cache-store.ts"
@@ -9,6 +10,7 @@ import { DEFAULT_PREFIX, Keys } from "./keys.ts"
 import { Listener, type ListenerEvents } from "./listener.ts"
 import { REDIS_PUBSUB_LIMITS, RedisPubSub, type RedisPubSubLimits } from "./pubsub.ts"
 import { RedisRateLimiter } from "./rate-limiter.ts"
+import { createRedisTenantEraser } from "./tenant-eraser.ts"
 
 /** What bootstrap decides. */
 export interface RedisOptions {
@@ -54,6 +56,8 @@ export interface RedisEngine {
   /** Asks a server. Raises STORE_UNAVAILABLE, STORE_AUTH or DEADLINE_EXCEEDED. */
   ping(scope: CallScope): Promise<void>
   stats(): RedisStats
+  /** For the end of a tenant; `store` names the engine in certificates. */
+  eraser(store: string): TenantEraser
   /** Ends everything. */
   close(): Promise<void>
 }
@@ -103,6 +107,7 @@ export async function openRedis(options: RedisOptions): Promise<RedisEngine> {
         waiting,
       }
     },
+    eraser: (store) => createRedisTenantEraser({ connection, keys, spaces: cache.spaces }, store),
     close: async () => {
       await Promise.all([cache.close(), pubsub.close(), rateLimiter.close()])
       connection.close()

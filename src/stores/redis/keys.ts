@@ -48,6 +48,11 @@ export class Keys {
     return `${this.#prefix}:spaces`
   }
 
+  /** The beginning of all keys of a tenant. */
+  tenant(tenant: TenantId): string {
+    return `${this.#prefix}:{${tenant.length}:${tenant}:`
+  }
+
   /** The beginning of all keys of a part of a tenant's namespace. */
   space(tenant: TenantId, { name }: Pick<Namespace, "name">, partition = 0): string {
     const part = partition === 0 ? "" : `:${partition}`

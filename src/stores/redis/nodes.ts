@@ -18,6 +18,8 @@ export interface Nodes {
   readonly open: number
   /** The server that has a key, or any. Raises STORE_UNAVAILABLE or STORE_AUTH. */
   pick(key: string | undefined): Node
+  /** All servers that have keys. Raises STORE_UNAVAILABLE or STORE_AUTH where one of them is away. */
+  masters(): readonly Node[]
   /** What to do about a refusal by its first word; undefined: tell the caller. */
   detour(word: string, message: string, leftMs: number): Promise<Detour | undefined>
   /** Resolves once all is up, or after so many milliseconds. */
@@ -51,6 +53,10 @@ export class Single implements Nodes {
 
   pick(): Node {
     return this.#node
+  }
+
+  masters(): readonly Node[] {
+    return [this.#node]
   }
 
   async detour(): Promise<undefined> {

@@ -52,6 +52,19 @@ export class Spaces {
     })
   }
 
+  /** Strikes out those of the scope's tenant. A daemon that uses one later notes it again, or its next sweep does. */
+  async forget(scope: CallScope): Promise<void> {
+    const mine = (name: string) => (JSON.parse(name) as [TenantId])[0] === scope.tenant
+    const answer = await this.#connection.send(scope, "read", "SMEMBERS", [this.#keys.spaces])
+    for (const name of this.#noted) if (mine(name)) this.#noted.delete(name)
+    const names = asList(answer).map(asText).filter(mine)
+    for (let at = 0; at < names.length; at += CHUNK) {
+      const chunk = names.slice(at, at + CHUNK)
+      // To strike out twice is harmless, as to note twice is.
+      await this.#connection.send(scope, "read", "SREM", [this.#keys.spaces, ...chunk])
+    }
+  }
+
   /** How many there are. */
   async count(scope: CallScope): Promise<number> {
     const answer = await this.#connection.send(scope, "read", "SCARD", [this.#keys.spaces])
