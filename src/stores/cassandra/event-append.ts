@@ -148,7 +148,8 @@ export class Appender {
         // Somebody was faster; where an answer was lost that may have been ourselves.
         return applied || (doubt !== undefined && (await this.#isOurs(scope, tip, plan, attempt)))
       } catch (error) {
-        if (!isUnknown(error)) throw error
+        // A batch in doubt may still take place after a later one was refused.
+        if (!isUnknown(error)) throw doubt ?? error
         doubt = error
         const found = await this.#deps.tips.load(scope, tip.stream, true).catch(() => {
           throw error

@@ -144,7 +144,7 @@ export function truncateStream(
   cut: { readonly stream: string; readonly before: bigint; readonly state: string | undefined },
 ): Promise<StreamInfo> {
   const { stream, before, state } = cut
-  return untilApplied(scope, async () => {
+  return decided(scope, async (doubt) => {
     const [tip, info] = await existing(deps.tips, scope, stream)
     if (info.deletedMs !== undefined) throw streamDeleted(stream)
     if (before > info.head + 1n) throw pastHead("before_revision", before, info)
@@ -152,7 +152,7 @@ export function truncateStream(
     if (state === undefined) throw changedMeanwhile(info)
     const createdMs = deps.now()
     await deps.snapshots.save(scope, { stream, projection: "", revision: before - 1n, state, createdMs })
-    return change(deps, scope, tip, { first: before })
+    return change(deps, scope, tip, { first: before }, doubt)
   })
 }
 
@@ -163,14 +163,31 @@ export function deleteStream(
   stream: string,
   ifRevision: bigint | undefined,
 ): Promise<StreamInfo> {
-  return untilApplied(scope, async () => {
+  return decided(scope, async (doubt) => {
     const [tip, info] = await existing(deps.tips, scope, stream)
     if (info.deletedMs !== undefined) return info
     if (ifRevision !== undefined && ifRevision !== info.head) {
       throw revisionMismatch("stream", stream, ifRevision, info.head)
     }
-    return change(deps, scope, tip, { first: info.head + 1n, deletedMs: deps.now() })
+    return change(deps, scope, tip, { first: info.head + 1n, deletedMs: deps.now() }, doubt)
   })
+}
+
+/** Fails as unknown where it was once in doubt whether the change took place, whatever came after that. */
+async function decided<R>(
+  scope: CallScope,
+  attempt: (doubt: (error: unknown) => void) => Promise<R | undefined>,
+) {
+  let doubt: unknown
+  try {
+    return await untilApplied(scope, () =>
+      attempt((error) => {
+        doubt = error
+      }),
+    )
+  } catch (error) {
+    throw doubt ?? error
+  }
 }
 
 /** The stream after the change; undefined where it has to be looked at again. */
@@ -179,6 +196,7 @@ async function change(
   scope: CallScope,
   tip: Tip,
   what: Partial<Pick<Tip, "first" | "deletedMs">>,
+  doubt: (error: unknown) => void,
 ): Promise<StreamInfo | undefined> {
   // The sweeper finds it even if we die right after the change.
   await Promise.all([tips.announce(scope, tip), markSweep(cluster, scope, tip.stream, randomUUID())])
@@ -187,6 +205,7 @@ async function change(
     return applied ? infoOf({ ...tip, ...what }) : undefined
   } catch (error) {
     if (!isUnknown(error)) throw error
+    doubt(error)
     // A serial read decides; what it finds is what the next look sees.
     const found = await tips.load(scope, tip.stream, true).catch(() => {
       throw error
