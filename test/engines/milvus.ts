@@ -39,7 +39,7 @@ export interface MilvusServer {
   url(): Promise<string>
 }
 
-const LITE_START_MS = 60_000
+const LITE_START_MS = 240_000
 
 let standaloneUrl: Promise<string> | undefined
 let liteUrl: Promise<string> | undefined
