@@ -9,12 +9,24 @@ export class UsageError extends Error {
 
 /** A command line, understood. */
 export interface Arguments {
-  readonly command: "serve" | "migrate" | "config check" | "config show" | "version" | "help"
+  readonly command:
+    | "serve"
+    | "migrate"
+    | "export"
+    | "import"
+    | "config check"
+    | "config show"
+    | "version"
+    | "help"
   readonly configFile: string | undefined
   /** A mix of engines by name. */
   readonly profile: string | undefined
   readonly flags: readonly FlagSetting[]
   readonly dryRun: boolean
+  /** Whose data to export. */
+  readonly tenant: string | undefined
+  /** The archive; undefined: standard output or input. */
+  readonly file: string | undefined
 }
 
 /** Flags that set one configuration key each: name -> path and help text. */
@@ -30,7 +42,15 @@ export const SETTING_FLAGS: Readonly<Record<string, { path: readonly string[]; h
   "grace-ms": { path: ["shutdown", "grace_ms"], help: "how long a drain waits" },
 }
 
-const COMMANDS = ["serve", "migrate", "config", "version", "help"]
+const COMMANDS = ["serve", "migrate", "export", "import", "config", "version", "help"]
+
+/** Options of one command. */
+const OWN_OPTIONS: readonly (readonly [option: string, command: Arguments["command"]])[] = [
+  ["dry-run", "migrate"],
+  ["tenant", "export"],
+  ["out", "export"],
+  ["in", "import"],
+]
 
 /** Reads the command line. Throws {@link UsageError}. */
 export function parseArguments(argv: readonly string[]): Arguments {
@@ -41,14 +61,19 @@ export function parseArguments(argv: readonly string[]): Arguments {
   })
   for (const assignment of (values.set as string[] | undefined) ?? []) flags.push(assigned(assignment))
   const command = commandOf(values, positionals)
-  if (values["dry-run"] === true && command !== "migrate")
-    throw new UsageError("--dry-run belongs to migrate")
+  for (const [option, owner] of OWN_OPTIONS) {
+    if (values[option] !== undefined && command !== owner)
+      throw new UsageError(`--${option} belongs to ${owner}`)
+  }
+  if (command === "export" && values.tenant === undefined) throw new UsageError("export wants --tenant")
   return {
     command,
     configFile: values.config as string | undefined,
     profile: values.profile as string | undefined,
     flags,
     dryRun: values["dry-run"] === true,
+    tenant: values.tenant as string | undefined,
+    file: (values.out ?? values.in) as string | undefined,
   }
 }
 
@@ -64,6 +89,9 @@ function parse(argv: readonly string[]) {
         profile: text,
         set: { type: "string", multiple: true },
         "dry-run": { type: "boolean" },
+        tenant: text,
+        out: text,
+        in: text,
         help: { type: "boolean", short: "h" },
         version: { type: "boolean", short: "v" },
       },
@@ -90,7 +118,15 @@ function commandOf(values: Record<string, unknown>, positionals: readonly string
     throw new UsageError("config wants check or show")
   }
   if (second !== undefined) throw new UsageError(`"${second}" is one argument too many`)
-  if (first === "serve" || first === "migrate" || first === "version" || first === "help") return first
+  switch (first) {
+    case "serve":
+    case "migrate":
+    case "export":
+    case "import":
+    case "version":
+    case "help":
+      return first
+  }
   const guess = nearest(first, COMMANDS)
   throw new UsageError(`"${first}" is not a command${guess === undefined ? "" : `; did you mean ${guess}?`}`)
 }

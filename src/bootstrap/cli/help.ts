@@ -14,6 +14,9 @@ Usage: keelplane COMMAND [OPTIONS]
 Commands:
   serve                  run the daemon
   migrate [--dry-run]    bring the stores' schema up to date, or only list what would be done
+  export --tenant TENANT [--out FILE]
+                         write everything of a tenant but its cache into an archive (.gz packs it)
+  import [--in FILE]     write an archive into stores that have nothing of its tenant
   config check           say whether the configuration is accepted, and if not, everything that is wrong with it
   config show            print the configuration in force and where each value comes from; secrets appear as ***
   version                print the version

@@ -1,4 +1,5 @@
 import { ConfigError, loadConfig } from "../../config/load.ts"
+import { parseTenantId } from "../../domain/kernel/scope.ts"
 import { version } from "../version.ts"
 import { type Arguments, parseArguments, UsageError } from "./args.ts"
 import { EXIT } from "./exit-codes.ts"
@@ -33,6 +34,16 @@ async function dispatch(args: Arguments): Promise<number> {
     case "migrate": {
       const { migrate } = await import("./migrate.ts")
       return migrate(load(args).config, args.dryRun)
+    }
+    case "export": {
+      const tenant = parseTenantId(args.tenant ?? "")
+      if (tenant === undefined) throw new UsageError(`"${args.tenant}" is no tenant id`)
+      const { exportArchive } = await import("./export.ts")
+      return exportArchive(load(args).config, tenant, args.file)
+    }
+    case "import": {
+      const { importArchive } = await import("./import.ts")
+      return importArchive(load(args).config, args.file)
     }
     case "serve": {
       const { serve } = await import("./serve.ts")

@@ -32,6 +32,8 @@ export interface SqlEngine {
   stats(): PoolStats
   /** For work that must not hold up writers; undefined on PGlite, whose one connection everything waits for. Rejects with DomainError. */
   readonly maintenance: Maintenance | undefined
+  /** For reads of one moment and work on what belongs to the schema. On PGlite everything else waits. Rejects with DomainError. */
+  readonly asOwner: Maintenance
   /**
    * One bounded step of upkeep, for a sweeper: makes partitions ahead of their time, and vacuums where the engine does not do that
    * by itself.
@@ -71,6 +73,7 @@ export function createEngine({ database, pool, capabilities, asOwner, onClose }:
     },
     stats: () => pool.stats(),
     maintenance: capabilities.engine === "pglite" ? undefined : owned,
+    asOwner: owned,
     vacuum: async () => {
       await ensurePartitions(database, systemScope(), Date.now())
       return capabilities.engine === "pglite" ? owned(vacuumStep) : { removed: 0, more: false }
