@@ -132,7 +132,7 @@ export async function mirrorRecords(
 function copyOf(record: MemoryRecord): VectorRecord {
   const { vector, metadata } = record
   if (vector === undefined || metadata === undefined) throw new Error("a copy needs the whole record")
-  return { ...record, text: "", vector, metadata }
+  return { ...record, text: undefined, vector, metadata }
 }
 
 function changeOf(payload: Uint8Array): Change {

@@ -14,7 +14,8 @@ export type VectorPlace = Pick<Collection, "ref" | "dimension" | "metric" | "ind
 /** A record as it is to be kept, revision and times included. */
 export interface VectorRecord {
   readonly id: string
-  readonly text: string
+  /** Undefined: a copy of a record whose text is elsewhere. */
+  readonly text: string | undefined
   readonly vector: Float32Array
   readonly metadata: JsonObject
   readonly revision: bigint
@@ -39,7 +40,10 @@ export interface VectorStore
   remove(scope: CallScope, place: VectorPlace, ids: readonly string[]): Promise<void>
   /** Takes everything of the place out. */
   drop(scope: CallScope, place: VectorPlace): Promise<void>
-  /** Takes out at most `limit` records that have expired, of the scope's tenant or of all for the daemon's own scope. */
+  /**
+   * Takes out at most `limit` records that have expired, of the scope's tenant or of all for the daemon's own scope, and answers
+   * how many of them were no copies.
+   */
   sweep(scope: CallScope, limit: number): Promise<number>
 }
 

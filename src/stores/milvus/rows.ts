@@ -10,6 +10,9 @@ import type { VectorRecord } from "../../domain/memory/vector-store.ts"
 /** Stands for "never ends" in a row. */
 export const NEVER_MS = Number.MAX_SAFE_INTEGER
 
+/** Stands for the length of a text that is elsewhere. */
+export const COPY = -1
+
 /** The fields that a text may be spread over. */
 export const TEXT_FIELDS = ["text0", "text1", "text2", "text3", "text4"] as const
 /** What one of {@link TEXT_FIELDS} holds. */
@@ -39,12 +42,12 @@ export function toRow(owner: string, record: VectorRecord): RowData {
     create_ms: record.createTimeMs,
     update_ms: record.updateTimeMs,
     expire_ms: record.expireTimeMs ?? NEVER_MS,
-    text_bytes: Buffer.byteLength(record.text),
+    text_bytes: record.text === undefined ? COPY : Buffer.byteLength(record.text),
     metadata_bytes: structBytes(record.metadata),
     metadata: record.metadata,
     embedding: Array.from(record.vector),
   }
-  const chunks = chunksOf(record.text)
+  const chunks = chunksOf(record.text ?? "")
   TEXT_FIELDS.forEach((name, i) => {
     row[name] = chunks[i] ?? ""
   })

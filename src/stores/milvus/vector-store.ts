@@ -18,7 +18,7 @@ import type { Connection } from "./connection.ts"
 import { encodeText } from "./expression.ts"
 import type { Places } from "./places.ts"
 import { keysIn, Reader } from "./reading.ts"
-import { fieldsOf, toRecord, toRow } from "./rows.ts"
+import { COPY, fieldsOf, toRecord, toRow } from "./rows.ts"
 import { Searcher } from "./searching.ts"
 
 /** Keys in one request, and the weight of rows in one. */
@@ -86,12 +86,13 @@ export class MilvusVectorStore implements VectorStore {
       const expired = `expire_ms <= ${Math.floor(this.#clock.now())}`
       const text = scope.tenant === PLATFORM_TENANT ? expired : `${expired} and ${ofTenant(scope)}`
       const most = Math.min(limit - swept, KEYS_AT_ONCE)
-      const rows = await this.#reader.query(scope, site, { text, values: {} }, ["pk"], most)
+      const rows = await this.#reader.query(scope, site, { text, values: {} }, ["pk", "text_bytes"], most)
       // Some servers take a limit for a hint.
-      const keys = rows.map((row) => String(row.pk)).slice(0, most)
-      if (keys.length === 0) continue
+      const ended = rows.slice(0, most)
+      if (ended.length === 0) continue
+      const keys = ended.map((row) => String(row.pk))
       await this.#delete(scope, site, `pk in [${keys.map(encodeText).join(",")}]`)
-      swept += keys.length
+      swept += ended.filter((row) => Number(row.text_bytes) !== COPY).length
     }
     return swept
   }
@@ -285,7 +286,7 @@ function* batches(records: readonly VectorRecord[]): Generator<readonly VectorRe
   let bytes = 0
   for (const record of records) {
     const size =
-      Buffer.byteLength(record.text) + record.vector.byteLength + JSON.stringify(record.metadata).length
+      Buffer.byteLength(record.text ?? "") + record.vector.byteLength + JSON.stringify(record.metadata).length
     if (batch.length > 0 && bytes + size > WRITE_BYTES) {
       yield batch
       batch = []
