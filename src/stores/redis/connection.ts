@@ -7,8 +7,9 @@ import { type Address, parseAddress } from "./address.ts"
 import { type Answer, type Argument, asList } from "./answers.ts"
 import { Cluster } from "./cluster.ts"
 import { deadlineExceeded, outcomeUnknown, replyWord, storeUnavailable, toDomainError } from "./errors.ts"
-import { CONNECTIONS } from "./node.ts"
+import { CONNECTIONS, type Node, type Timed } from "./node.ts"
 import { type Nodes, Single } from "./nodes.ts"
+import { Preformed, type Word } from "./packed-command.ts"
 
 /** Whether a command can change anything. */
 export type Effect = "read" | "write"
@@ -88,60 +89,59 @@ export class Connection {
   }
 
   /** Sends one command. Raises what ./errors makes of a failure; after the deadline the answer, should it come, is dropped. */
-  async send(scope: CallScope, effect: Effect, command: string, args: readonly Argument[]): Promise<Answer> {
-    const leftMs = this.#left(scope)
-    const node = this.nodes.pick(keyOf(command, args))
-    this.#waiting++
-    try {
-      return await this.#before(node.send(command, args), effect, leftMs)
-    } catch (error) {
-      const word = replyWord(error)
-      if (word === "NOSCRIPT") throw error
-      if (word !== undefined && DETOURS.has(word)) {
-        return await this.#follow(error as Error, effect, command, args, Math.min(leftMs, this.#timeoutMs))
-      }
-      throw toDomainError(error, effect)
-    } finally {
-      this.#waiting--
-    }
+  send(scope: CallScope, effect: Effect, command: string, args: readonly Word[]): Promise<Answer> {
+    return this.#sent(
+      { scope, effect, key: keyOf(command, args) },
+      (node) => node.send(command, args),
+      (error, leftMs) => {
+        const word = replyWord(error)
+        if (word === "NOSCRIPT") throw error
+        if (word === undefined || !DETOURS.has(word)) throw toDomainError(error, effect)
+        return this.#follow(error as Error, effect, command, args, Math.min(leftMs, this.#timeoutMs))
+      },
+    )
   }
 
   /** Sends a reading command and asks for the server's time just before. Undefined where the keys are elsewhere now. */
-  async timed(
-    scope: CallScope,
-    command: string,
-    args: readonly Argument[],
-  ): Promise<readonly [nowMs: number, answer: Answer] | undefined> {
-    if (this.#manual) return [this.clock.now(), await this.send(scope, "read", command, args)]
-    const leftMs = this.#left(scope)
-    const node = this.nodes.pick(keyOf(command, args))
-    this.#waiting++
-    try {
-      return await this.#before(node.timed(command, args), "read", leftMs)
-    } catch (error) {
-      const word = replyWord(error)
-      if (word !== undefined && DETOURS.has(word)) return undefined
-      throw toDomainError(error, "read")
-    } finally {
-      this.#waiting--
+  timed(scope: CallScope, command: string, args: readonly Word[]): Promise<Timed | undefined> {
+    if (this.#manual) {
+      return this.send(scope, "read", command, args).then((answer) => [this.clock.now(), answer])
     }
+    return this.#sent<Timed | undefined>(
+      { scope, effect: "read", key: keyOf(command, args) },
+      (node) => node.timed(command, args),
+      (error) => {
+        const word = replyWord(error)
+        if (word === undefined || !DETOURS.has(word)) throw toDomainError(error, "read")
+        return undefined
+      },
+    )
   }
 
-  /** Runs a script, which the server gets in full only where it does not know it. */
+  /** Runs a script that answers a list. */
   async run(
     scope: CallScope,
     effect: Effect,
-    { text, sha }: Script,
+    script: Script,
     keys: readonly string[],
     args: readonly Argument[],
   ): Promise<readonly Answer[]> {
-    try {
-      return asList(await this.send(scope, effect, "EVALSHA", [sha, keys.length, ...keys, ...args]))
-    } catch (error) {
+    return asList(await this.runs(scope, effect, script, keys.length, [...keys, ...args]))
+  }
+
+  /** Runs a script, which the server gets in full only where it does not know it. `words` begin with so many keys. */
+  runs(
+    scope: CallScope,
+    effect: Effect,
+    { text, sha }: Script,
+    keys: number,
+    words: readonly Word[],
+  ): Promise<Answer> {
+    return this.send(scope, effect, "EVALSHA", [sha, keys, ...words]).catch((error: unknown) => {
       // The server refused it unread, so it may be sent again.
       if (replyWord(error) !== "NOSCRIPT") throw error
-      return asList(await this.send(scope, effect, "EVAL", [text, keys.length, ...keys, ...args]))
-    }
+      return this.send(scope, effect, "EVAL", [text, keys, ...words])
+    })
   }
 
   /** Ends the connections; what is out is answered as lost. */
@@ -161,7 +161,7 @@ export class Connection {
     refused: Error,
     effect: Effect,
     command: string,
-    args: readonly Argument[],
+    args: readonly Word[],
     leftMs: number,
   ): Promise<Answer> {
     const end = Date.now() + leftMs
@@ -192,6 +192,59 @@ export class Connection {
     }
   }
 
+  /** What the server that has the key answers, or what `failed` makes of its refusal, or what silence means. */
+  #sent<T>(
+    {
+      scope,
+      effect,
+      key,
+    }: { readonly scope: CallScope; readonly effect: Effect; readonly key: string | undefined },
+    send: (node: Node) => Promise<T>,
+    failed: (error: unknown, leftMs: number) => T | Promise<T>,
+  ): Promise<T> {
+    let leftMs: number
+    let answer: Promise<T>
+    try {
+      leftMs = this.#left(scope)
+      answer = send(this.nodes.pick(key))
+    } catch (error) {
+      return Promise.reject(toDomainError(error, effect))
+    }
+    this.#waiting++
+    // One promise in place of a chain of them: every call passes here.
+    return new Promise((resolve, reject) => {
+      let isOut = true
+      const back = () => {
+        isOut = false
+        this.#waiting--
+        clearTimeout(timer)
+      }
+      const timer = setTimeout(
+        () => {
+          back()
+          reject(late(effect, leftMs <= this.#timeoutMs))
+        },
+        Math.min(leftMs, this.#timeoutMs),
+      )
+      answer.then(
+        (value) => {
+          if (!isOut) return
+          back()
+          resolve(value)
+        },
+        (error: unknown) => {
+          if (!isOut) return
+          back()
+          try {
+            resolve(failed(error, leftMs))
+          } catch (failure) {
+            reject(failure)
+          }
+        },
+      )
+    })
+  }
+
   /** The answer, or what its absence means once its time is over. */
   #before<T>(answer: Promise<T>, effect: Effect, leftMs: number): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -199,16 +252,7 @@ export class Connection {
         () => reject(late(effect, leftMs <= this.#timeoutMs)),
         Math.min(leftMs, this.#timeoutMs),
       )
-      answer.then(
-        (value) => {
-          clearTimeout(timer)
-          resolve(value)
-        },
-        (error: unknown) => {
-          clearTimeout(timer)
-          reject(error)
-        },
-      )
+      answer.then(resolve, reject).finally(() => clearTimeout(timer))
     })
   }
 }
@@ -217,9 +261,10 @@ const DETOURS: ReadonlySet<string> = new Set(["MOVED", "ASK", "TRYAGAIN", "CLUST
 const KEYLESS: ReadonlySet<string> = new Set(["PING"])
 
 /** The key that says which server a command is for. */
-function keyOf(command: string, args: readonly Argument[]): string | undefined {
+function keyOf(command: string, args: readonly Word[]): string | undefined {
   if (KEYLESS.has(command)) return undefined
-  return String(command.startsWith("EVAL") ? args[2] : args[0])
+  const word = args[command.startsWith("EVAL") ? 2 : 0]
+  return word instanceof Preformed ? word.first : String(word)
 }
 
 /** What a missing answer means: at the call's deadline, or because the server does not answer at all. */

@@ -4,9 +4,9 @@
  */
 import type { Redis } from "ioredis"
 import type { Address, Endpoint } from "./address.ts"
-import { type Answer, type Argument, asList, asNumber } from "./answers.ts"
+import { type Answer, asList, asNumber } from "./answers.ts"
 import { makeClient, type NodeSettings, Trouble } from "./client.ts"
-import { PackedCommand } from "./packed-command.ts"
+import { PackedCommand, type Word } from "./packed-command.ts"
 
 /** How many connections a node has unless something else is said: one keeps a server's thread busy. */
 export const CONNECTIONS = 1
@@ -22,9 +22,19 @@ interface Lane {
   last: Promise<Answer> | undefined
   /** Lets the gathered packet go. */
   waiting: (() => void) | undefined
-  /** The server's time as of this turn's packet, in milliseconds, once somebody has asked for it. */
-  time: Promise<number> | undefined
+  /** The server's time as of this turn's packet, once somebody has asked for it. */
+  time: PacketTime | undefined
 }
+
+/** The server's time as of a packet. The driver gives answers in their order, so it is there before any that was asked for later. */
+interface PacketTime {
+  nowMs: number | undefined
+  /** Why there is none. */
+  failure: unknown
+}
+
+/** An answer, and the server's time in milliseconds just before. */
+export type Timed = readonly [nowMs: number, answer: Answer]
 
 /** See the file's comment. Begins to connect when it is made. */
 export class Node {
@@ -63,19 +73,22 @@ export class Node {
   }
 
   /** Sends a command. Raises what {@link refusal} says where no connection is up, and else what the driver raises. */
-  send(command: string, args: readonly Argument[]): Promise<Answer> {
+  send(command: string, args: readonly Word[]): Promise<Answer> {
     return this.#write(this.#lane(), command, args)
   }
 
   /** As {@link send}; also answers the server's time just before, for which all calls of one turn ask once. */
-  timed(command: string, args: readonly Argument[]): Promise<readonly [nowMs: number, answer: Answer]> {
+  timed(command: string, args: readonly Word[]): Promise<Timed> {
     const lane = this.#lane()
-    lane.time ??= this.#write(lane, "TIME", []).then(milliseconds)
-    return Promise.all([lane.time, this.#write(lane, command, args)])
+    const time = lane.time ?? this.#askTime(lane)
+    return this.#write(lane, command, args).then((answer) => {
+      if (time.nowMs === undefined) throw time.failure
+      return [time.nowMs, answer]
+    })
   }
 
   /** Sends a command to a server that is about to take over the keys. */
-  async ask(command: string, args: readonly Argument[]): Promise<Answer> {
+  async ask(command: string, args: readonly Word[]): Promise<Answer> {
     const lane = this.#lane()
     const [, answer] = await Promise.all([this.#write(lane, "ASKING", []), this.#write(lane, command, args)])
     return answer
@@ -116,7 +129,21 @@ export class Node {
     throw this.refusal()
   }
 
-  #write(lane: Lane, name: string, args: readonly Argument[]): Promise<Answer> {
+  #askTime(lane: Lane): PacketTime {
+    const time: PacketTime = { nowMs: undefined, failure: undefined }
+    this.#write(lane, "TIME", []).then(
+      (answer) => {
+        time.nowMs = milliseconds(answer)
+      },
+      (error: unknown) => {
+        time.failure = error
+      },
+    )
+    lane.time = time
+    return time
+  }
+
+  #write(lane: Lane, name: string, args: readonly Word[]): Promise<Answer> {
     const { client } = lane
     const first = !lane.corked
     if (first) {

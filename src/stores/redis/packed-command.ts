@@ -2,22 +2,46 @@
 import { Command } from "ioredis"
 import type { Argument } from "./answers.ts"
 
+/** Arguments that many calls have in common, in the protocol's form. */
+export class Preformed {
+  /** The first of them, which says to which server a script goes. */
+  readonly first: string
+  readonly count: number
+  readonly text: string
+
+  constructor(words: readonly [string, ...string[]]) {
+    this.first = words[0]
+    this.count = words.length
+    // The detour over bytes makes one flat text of all the pieces, which is cheaper to use again and again.
+    this.text = Buffer.from(words.map(bulk).join("")).toString()
+  }
+}
+
+/** What a command is made of. */
+export type Word = Argument | Preformed
+
 /** See the file's comment. Answers come as bytes. */
 export class PackedCommand extends Command {
-  constructor(name: string, args: readonly Argument[]) {
-    super(name.toLowerCase(), args as Argument[], { replyEncoding: null })
+  readonly #words: readonly Word[]
+
+  constructor(name: string, words: readonly Word[]) {
+    // The driver looks at arguments to turn them into text, one by one.
+    super(name.toLowerCase(), NONE, { replyEncoding: null })
+    this.#words = words
   }
 
   override toWritable(): string | Buffer {
+    let count = 1
+    for (const word of this.#words) count += word instanceof Preformed ? word.count : 1
     const pieces: (string | Buffer)[] = []
-    let text = `*${this.args.length + 1}\r\n$${this.name.length}\r\n${this.name}\r\n`
-    for (const arg of this.args) {
-      if (Buffer.isBuffer(arg)) {
-        pieces.push(`${text}$${arg.length}\r\n`, arg)
+    let text = `*${count}\r\n$${this.name.length}\r\n${this.name}\r\n`
+    for (const word of this.#words) {
+      if (typeof word === "string") text += bulk(word)
+      else if (typeof word === "number") text += bulk(String(word))
+      else if (word instanceof Preformed) text += word.text
+      else {
+        pieces.push(`${text}$${word.length}\r\n`, word)
         text = "\r\n"
-      } else {
-        const word = String(arg)
-        text += `$${Buffer.byteLength(word)}\r\n${word}\r\n`
       }
     }
     if (pieces.length === 0) return text
@@ -26,8 +50,15 @@ export class PackedCommand extends Command {
   }
 }
 
+const NONE: Argument[] = []
+
+function bulk(word: string): string {
+  return `$${Buffer.byteLength(word)}\r\n${word}\r\n`
+}
+
 function joined(pieces: readonly (string | Buffer)[]): Buffer {
-  const size = pieces.reduce((sum, piece) => sum + Buffer.byteLength(piece), 0)
+  let size = 0
+  for (const piece of pieces) size += typeof piece === "string" ? Buffer.byteLength(piece) : piece.length
   const whole = Buffer.allocUnsafe(size)
   let at = 0
   for (const piece of pieces) {

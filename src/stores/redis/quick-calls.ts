@@ -4,18 +4,21 @@ import type {
   HashGetOperation,
   HashSetOperation,
   IncrementOperation,
+  KeyState,
   Operation,
   Outcome,
+  ResultOf,
   SetOperation,
 } from "../../domain/cache/operations.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
-import { type Argument, asText } from "./answers.ts"
+import { type Argument, asList, asText } from "./answers.ts"
 import type { Connection, Script } from "./connection.ts"
 import { decodeOutcome, requestIdReused } from "./decode-result.ts"
 import { finite, moment } from "./encode-operation.ts"
 import { hex, type Keys, RECORD_KEPT_MS, recordKey } from "./keys.ts"
 import { ADD_WHOLE_SCRIPT, READ_FIELDS_SCRIPT, SET_FIELDS_SCRIPT, SET_VALUE_SCRIPT } from "./lua/quick.ts"
-import { encodeValue } from "./values.ts"
+import { Preformed } from "./packed-command.ts"
+import { encodeValue, numeric } from "./values.ts"
 
 /** What all these writes say. */
 interface Write {
@@ -23,6 +26,9 @@ interface Write {
   readonly restart: boolean
   readonly rest: readonly Argument[]
 }
+
+/** How many namespaces' keys are kept as they are sent; then all are made anew. */
+const MOST_PREFORMED = 10_000
 
 /** See the file's comment. */
 export class QuickCalls {
@@ -33,6 +39,7 @@ export class QuickCalls {
   readonly #addWhole: Script
   readonly #setFields: Script
   readonly #readFields: Script
+  readonly #preformed = new Map<string, Preformed>()
 
   constructor(connection: Connection, keys: Keys, script: (text: string) => Script, maxKeyBytes: number) {
     this.#connection = connection
@@ -44,54 +51,83 @@ export class QuickCalls {
     this.#readFields = script(READ_FIELDS_SCRIPT)
   }
 
-  /** Runs the operation; undefined where nothing was done, as it needs the store's full script. */
-  async run<O extends Operation>(scope: CallScope, operation: O): Promise<Outcome<O> | undefined> {
+  /** Runs the operation; undefined, at once or later, where nothing was done, as it needs the store's full script. */
+  run<O extends Operation>(scope: CallScope, operation: O): Promise<Outcome<O> | undefined> | undefined {
     const { capacityEntries, capacityBytes } = operation.namespace
     if (Number.isFinite(capacityEntries) || Number.isFinite(capacityBytes)) return undefined
     // The compiler does not follow the kind to the type of the answer.
-    return (await this.#byKind(scope, operation)) as Outcome<O> | undefined
+    return this.#byKind(scope, operation) as Promise<Outcome<O> | undefined> | undefined
   }
 
-  async #byKind(scope: CallScope, operation: Operation): Promise<Outcome | undefined> {
+  #byKind(scope: CallScope, operation: Operation): Promise<Outcome | undefined> | undefined {
     switch (operation.kind) {
       case "set":
-        return await this.#set(scope, operation)
+        return this.#set(scope, operation)
       case "increment":
-        return await this.#increment(scope, operation)
+        return this.#increment(scope, operation)
       case "hashSet":
-        return await this.#hashSet(scope, operation)
+        return this.#hashSet(scope, operation)
       case "hashGet":
-        return await this.#hashGet(scope, operation)
+        return this.#hashGet(scope, operation)
       default:
         return undefined
     }
   }
 
-  async #set(scope: CallScope, operation: SetOperation): Promise<Outcome | undefined> {
+  #set(scope: CallScope, operation: SetOperation): Promise<Outcome | undefined> | undefined {
     const { tags, condition, ifRevision, keepExpiration, expiration } = operation
     if (tags.length > 0 || condition !== "always" || ifRevision !== undefined || keepExpiration)
       return undefined
     const rest = [encodeValue(operation)]
-    return await this.#write(scope, this.#setValue, operation, { expiration, restart: true, rest })
+    return this.#write(
+      scope,
+      this.#setValue,
+      operation,
+      { expiration, restart: true, rest },
+      ([, revision, end]) => ({
+        applied: true,
+        ...state(revision, end),
+      }),
+    )
   }
 
-  async #increment(scope: CallScope, operation: IncrementOperation): Promise<Outcome | undefined> {
+  #increment(scope: CallScope, operation: IncrementOperation): Promise<Outcome | undefined> | undefined {
     const { addition, expiration, refreshTtl, namespace } = operation
     const { minimum, maximum } = addition
     if (addition.case !== "integer" || minimum !== undefined || maximum !== undefined) return undefined
     const rest = [String(addition.delta), String(addition.initial)]
     const restart = refreshTtl || namespace.refreshOnWrite
-    return await this.#write(scope, this.#addWhole, operation, { expiration, restart, rest })
+    return this.#write(
+      scope,
+      this.#addWhole,
+      operation,
+      { expiration, restart, rest },
+      ([, , sum = "", revision, end]) => ({
+        applied: true,
+        sum: numeric("i", sum),
+        ...state(revision, end),
+      }),
+    )
   }
 
-  async #hashSet(scope: CallScope, operation: HashSetOperation): Promise<Outcome | undefined> {
+  #hashSet(scope: CallScope, operation: HashSetOperation): Promise<Outcome | undefined> | undefined {
     const { fields, onlyIfAbsent, ifRevision, expiration, refreshTtl, namespace } = operation
     if (onlyIfAbsent || ifRevision !== undefined) return undefined
     if (fields.length > 1 && new Set(fields.map(({ name }) => name)).size < fields.length) return undefined
     const named = fields.flatMap(({ name, value }) => [name, encodeValue(value)])
     const rest = [finite(namespace.maximumLength), ...named]
     const restart = refreshTtl || namespace.refreshOnWrite
-    return await this.#write(scope, this.#setFields, operation, { expiration, restart, rest })
+    return this.#write(
+      scope,
+      this.#setFields,
+      operation,
+      { expiration, restart, rest },
+      ([revision, end, created, length]) => ({
+        ...state(revision, end),
+        created: Number(created),
+        length: Number(length),
+      }),
+    )
   }
 
   async #hashGet(scope: CallScope, operation: HashGetOperation): Promise<Outcome | undefined> {
@@ -107,18 +143,21 @@ export class QuickCalls {
     return asText(answer[0]) === "slow" ? undefined : decodeOutcome(answer[1], operation)
   }
 
-  async #write(
+  async #write<O extends SetOperation | IncrementOperation | HashSetOperation>(
     scope: CallScope,
     script: Script,
-    operation: SetOperation | IncrementOperation | HashSetOperation,
+    operation: O,
     { expiration, restart, rest }: Write,
+    decode: (words: readonly string[]) => ResultOf<O>,
   ): Promise<Outcome | undefined> {
     const { namespace, key, kind } = operation
     const base = this.#base(scope, namespace, key)
     const { idempotency } = scope
-    const keys = [`${base}entries`, `${base}names`, `${base}expiry`, `${base}counters`, `${base}data:${key}`]
-    if (idempotency !== undefined) keys.push(recordKey(base, idempotency, kind))
-    const answer = await this.#connection.run(scope, "write", script, keys, [
+    const record = idempotency === undefined ? [] : [recordKey(base, idempotency, kind)]
+    const answer = await this.#connection.runs(scope, "write", script, 5 + record.length, [
+      this.#spaceKeys(base),
+      `${base}data:${key}`,
+      ...record,
       this.#connection.scriptTime(),
       key,
       ...moment(expiration, namespace),
@@ -128,13 +167,33 @@ export class QuickCalls {
       RECORD_KEPT_MS,
       ...rest,
     ])
-    const word = asText(answer[0])
-    if (word === "slow") return undefined
-    if (word === "reused") throw requestIdReused(idempotency?.requestId ?? "")
-    return decodeOutcome(answer[1], operation)
+    if (Buffer.isBuffer(answer)) {
+      // The compiler does not follow the kind to the type of the answer.
+      return { ok: true, result: decode(answer.toString("latin1").split(" ")) } as Outcome
+    }
+    const [word, known] = asList(answer)
+    if (asText(word) === "slow") return undefined
+    if (asText(word) === "reused") throw requestIdReused(idempotency?.requestId ?? "")
+    // What a record says.
+    return decodeOutcome(known, operation)
+  }
+
+  /** The namespace's own keys that writes take. */
+  #spaceKeys(base: string): Preformed {
+    const known = this.#preformed.get(base)
+    if (known !== undefined) return known
+    if (this.#preformed.size >= MOST_PREFORMED) this.#preformed.clear()
+    const made = new Preformed([`${base}entries`, `${base}names`, `${base}expiry`, `${base}counters`])
+    this.#preformed.set(base, made)
+    return made
   }
 
   #base(scope: CallScope, namespace: Namespace, key: string): string {
     return this.#keys.space(scope.tenant, namespace, this.#keys.partition(namespace, key))
   }
+}
+
+/** Revision and moment of expiry, empty for none. */
+function state(revision = "", end = ""): KeyState {
+  return { revision: BigInt(revision), expireTimeMs: end === "" ? Number.POSITIVE_INFINITY : Number(end) }
 }

@@ -15,12 +15,20 @@ export function encodeValue({ content, contentType }: CacheValue): Buffer | stri
   const head = `${FORMS[content.case]}${Buffer.byteLength(contentType)}:${contentType}`
   switch (content.case) {
     case "data":
-      return Buffer.concat([Buffer.from(head), content.value])
+      return headed(head, content.value)
     case "json":
       return head + JSON.stringify(content.value)
     default:
       return head + String(content.value)
   }
+}
+
+function headed(head: string, bytes: Uint8Array): Buffer {
+  const size = Buffer.byteLength(head)
+  const whole = Buffer.allocUnsafe(size + bytes.length)
+  whole.write(head)
+  whole.set(bytes, size)
+  return whole
 }
 
 /** The value of a stored form, in memory of its own. */
