@@ -1,5 +1,6 @@
 /**
- * Writes what is made from code: config.schema.json, docs/configuration.md, docs/errors.md. With --check it writes nothing
+ * Writes what is made from code: config.schema.json, docs/configuration.md, docs/errors.md,
+ * docs/compatibility.md. With --check it writes nothing
  * and fails when one of them is stale.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
@@ -7,6 +8,7 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { configurationPage } from "../src/config/document.ts"
 import { configJsonSchema } from "../src/config/schema.ts"
+import { compatibilityPage } from "./compatibility.ts"
 import { errorsPage } from "./errors-page.ts"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -18,6 +20,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ["config.schema.json", `${JSON.stringify(configJsonSchema(), null, 2)}\n`],
     ["docs/configuration.md", configurationPage()],
     ["docs/errors.md", errorsPage(proto)],
+    ["docs/compatibility.md", compatibilityPage()],
   ])
 }
 

@@ -10,6 +10,7 @@ import type { MilvusEngine } from "../../src/stores/milvus/index.ts"
 import { createDirectLedger, createMirrorSource } from "../../src/stores/postgres/memory-elsewhere.ts"
 import { createMemoryStore } from "../../src/stores/postgres/memory-store.ts"
 import { createPostgresOutboxStore } from "../../src/stores/postgres/outbox-store.ts"
+import { exceptionsOf } from "../contract/exceptions.ts"
 import { memoryContract } from "../contract/memory.contract.ts"
 import { memorySearchContract } from "../contract/memory-search.contract.ts"
 import { memorySizeContract } from "../contract/memory-size.contract.ts"
@@ -19,26 +20,7 @@ import { embeddedDatabase, freshTenant } from "./pglite.ts"
 
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, fatal() {} }
 
-const OWN_INDEX = "the server builds its indexes by itself and does not tell how far it is"
-const NO_EXPECTATIONS = "the server compares nothing while it writes, so expectations are refused"
-const DIRECT_RECORDS = {
-  "writes under an expectation or not at all": NO_EXPECTATIONS,
-  "lets one of two writers of a revision win": NO_EXPECTATIONS,
-  "shows nothing whose expiry has passed, swept or not":
-    "it writes under an expectation; milvus.direct.test.ts has the rest",
-  "refuses what the engine cannot do and what contradicts itself": "the server indexes 16000 dimensions",
-}
-const DIRECT_SEARCH = {
-  "FLAT never has an index, and the background gives one to those that are due": OWN_INDEX,
-  ...Object.fromEntries(
-    ["AUTO", "HNSW", "IVF_FLAT"].flatMap((kind) =>
-      ["COSINE", "INNER_PRODUCT"].map((metric) => [
-        `${kind} with ${metric}: an index changes no filtered answer, and new writes are seen`,
-        OWN_INDEX,
-      ]),
-    ),
-  ),
-}
+const DIRECT = "Milvus (DIRECT)"
 
 /** A store over PGlite and Milvus, and its parts. */
 export interface MilvusHarness extends MemoryHarness {
@@ -115,8 +97,8 @@ export function milvusSuites(on: MilvusServer, mode: StorageMode): void {
       }
       return milvusHarness(await testMilvus(on, { clock }), mode, clock)
     }
-    memoryContract(harness, mode === "DIRECT" ? DIRECT_RECORDS : {})
-    memorySearchContract(harness, mode === "DIRECT" ? DIRECT_SEARCH : {})
+    memoryContract(harness, mode === "DIRECT" ? exceptionsOf(DIRECT, "memory") : {})
+    memorySearchContract(harness, mode === "DIRECT" ? exceptionsOf(DIRECT, "memory-search") : {})
     memorySizeContract(harness)
   })
 }

@@ -10,6 +10,7 @@ import {
   type SqlEngine,
   sweepIdempotency,
 } from "../../src/stores/postgres/index.ts"
+import { PGLITE_SKIPS } from "../contract/exceptions.ts"
 import { freshTenant } from "../engines/pglite.ts"
 import { sqlEnginesAndPooler } from "../engines/sql-suites.ts"
 
@@ -398,8 +399,7 @@ for (const { name, skip, open } of await sqlEnginesAndPooler()) {
 
     describe("deadlines", () => {
       it("are kept by the server itself where it can", async (t) => {
-        if (!engine.capabilities.cancel)
-          return t.skip("PGlite has no timers; the caller is answered by its signal")
+        if (!engine.capabilities.cancel) return t.skip(PGLITE_SKIPS.timers)
         const scope = { ...systemScope(freshTenant()), deadlineMs: Date.now() + 200 }
         await assert.rejects(database.query(scope, slow(60)), reason("DEADLINE_EXCEEDED"))
       })

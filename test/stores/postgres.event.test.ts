@@ -10,6 +10,7 @@ import { eventContract } from "../contract/event.contract.ts"
 import { eventDaemonsContract } from "../contract/event-daemons.contract.ts"
 import { eventLogContract } from "../contract/event-log.contract.ts"
 import { append, type EventHarness, events } from "../contract/event-support.ts"
+import { PGLITE_SKIPS } from "../contract/exceptions.ts"
 import { freshTenant } from "../engines/pglite.ts"
 import { onSqlEngines, sqlEnginesAndPooler } from "../engines/sql-suites.ts"
 
@@ -59,7 +60,7 @@ onSqlEngines(
 
     it("holds the feed back while an older transaction may still commit before what is there", async (t) => {
       const { database, capabilities } = await open()
-      if (capabilities.concurrency === 1) return t.skip("one connection: no two transactions overlap")
+      if (capabilities.concurrency === 1) return t.skip(PGLITE_SKIPS.overlap)
       const scope = systemScope(freshTenant())
       const [gate, written] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
       // With a request_id the writes are not left for the commit's round trip, so that they are there before it.

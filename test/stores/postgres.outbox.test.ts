@@ -5,6 +5,7 @@ import { systemScope } from "../../src/domain/kernel/scope.ts"
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { appendOutbox } from "../../src/stores/postgres/outbox-append.ts"
 import { createPostgresOutboxStore } from "../../src/stores/postgres/outbox-store.ts"
+import { PGLITE_SKIPS } from "../contract/exceptions.ts"
 import { outboxContract } from "../contract/outbox.contract.ts"
 import { outboxRelayContract } from "../contract/outbox-relay.contract.ts"
 import { freshTopic, opIds, outboxEntry } from "../contract/outbox-support.ts"
@@ -45,7 +46,7 @@ function overlapContract(open: () => Promise<SqlEngine>): void {
 
     it("finds an entry that is committed after later ones are done", async (t) => {
       const { database, capabilities } = await open()
-      if (capabilities.concurrency === 1) return t.skip("PGlite has one connection")
+      if (capabilities.concurrency === 1) return t.skip(PGLITE_SKIPS.overlap)
       const store = createPostgresOutboxStore(database)
       const [topic, tenant] = [freshTopic(), freshTenant()]
       const go = Promise.withResolvers<void>()
@@ -69,7 +70,7 @@ function overlapContract(open: () => Promise<SqlEngine>): void {
 
     it("orders writers by the lock they held, even where their transaction ids are the other way round", async (t) => {
       const { database, capabilities } = await open()
-      if (capabilities.concurrency === 1) return t.skip("PGlite has one connection")
+      if (capabilities.concurrency === 1) return t.skip(PGLITE_SKIPS.overlap)
       const store = createPostgresOutboxStore(database)
       const [topic, tenant] = [freshTopic(), freshTenant()]
       const early = Promise.withResolvers<void>()

@@ -14,6 +14,7 @@ import { PgliteStream } from "../../src/stores/postgres/pglite-stream.ts"
 import { Session } from "../../src/stores/postgres/session.ts"
 import { assertIsolation } from "../../src/stores/postgres/tenancy.ts"
 import { entry } from "../contract/audit-support.ts"
+import { PGLITE_SKIPS } from "../contract/exceptions.ts"
 import { freshTenant } from "../engines/pglite.ts"
 import { postgresServers } from "../engines/postgres.ts"
 import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
@@ -169,7 +170,7 @@ function ruleContract(open: () => Promise<SqlEngine>): void {
 
   it("gives way to a writer instead of waiting for it, and drops when it is gone", async (t) => {
     const { database, capabilities } = await open()
-    if (capabilities.concurrency === 1) return t.skip("one connection: nobody else can hold a lock")
+    if (capabilities.concurrency === 1) return t.skip(PGLITE_SKIPS.overlap)
     const name = "grown_held"
     await asOwner(
       database,

@@ -3,16 +3,12 @@ import { describe } from "node:test"
 import { BUILT_IN_SCRIPTS } from "../../src/domain/cache/scripts.ts"
 import { REDIS_PUBSUB_LIMITS } from "../../src/stores/redis/pubsub.ts"
 import { cacheContract } from "../contract/cache.contract.ts"
+import { exceptionsOf } from "../contract/exceptions.ts"
 import { pubSubContract } from "../contract/pubsub.contract.ts"
 import { rateLimitContract } from "../contract/rate-limit.contract.ts"
 import { freshTenant, ownServerSkip, testRedis } from "../engines/redis.ts"
 import { clusterUrl } from "../engines/redis-cluster.ts"
 import { ManualClock } from "../support/manual-clock.ts"
-
-const EXCEPTIONS = {
-  "sweeps windows in which nothing happens any more, and no others":
-    "the server frees windows by itself a minute after they are over, so that there is nothing to sweep",
-}
 
 describe("redis cluster", { skip: ownServerSkip }, () => {
   cacheContract(async () => {
@@ -27,9 +23,12 @@ describe("redis cluster", { skip: ownServerSkip }, () => {
     return { pubsub, freshTenant, bufferedMessages: 16 }
   })
 
-  rateLimitContract(async () => {
-    const clock = new ManualClock()
-    const { rateLimiter: limiter } = await testRedis({ url: await clusterUrl(), clock })
-    return { limiter, clock, freshTenant }
-  }, EXCEPTIONS)
+  rateLimitContract(
+    async () => {
+      const clock = new ManualClock()
+      const { rateLimiter: limiter } = await testRedis({ url: await clusterUrl(), clock })
+      return { limiter, clock, freshTenant }
+    },
+    exceptionsOf("Redis, Valkey (cluster)", "rate-limit"),
+  )
 })
