@@ -1,12 +1,14 @@
 /** Who is shed first when there is not enough for all. */
 import assert from "node:assert/strict"
+import { execFile } from "node:child_process"
 import { describe, it } from "node:test"
+import { promisify } from "node:util"
 import { parseTenantId } from "../../src/domain/kernel/scope.ts"
 import type { Call } from "../../src/rpc/call.ts"
 import type { MethodInfo } from "../../src/rpc/compile.ts"
 import { InFlight, limits } from "../../src/rpc/interceptors/limits.ts"
 import { DEFAULT_LIMITS, type RpcLimits } from "../../src/rpc/limits.ts"
-import { MemoryPressure, usedMemoryShare } from "../../src/rpc/memory-pressure.ts"
+import { MemoryPressure, oldLimitBytes, usedMemoryShare } from "../../src/rpc/memory-pressure.ts"
 import { open } from "./support/harness.ts"
 
 const ECHO: Partial<MethodInfo> = {
@@ -119,6 +121,18 @@ describe("a shortage of memory", () => {
     assert.equal(memory.share(), 0.2)
     const share = usedMemoryShare()
     assert.ok(share > 0 && share < 1, `${share}`)
+  })
+
+  it("is nearly 1 before V8 ends the process, also with a small heap", async () => {
+    const module = new URL("../../src/rpc/memory-pressure.ts", import.meta.url).href
+    const fill = `import { usedMemoryShare } from ${JSON.stringify(module)}
+      const kept = []
+      while (usedMemoryShare() < 0.95) kept.push(Array.from({ length: 500 }, (_, i) => ({ i })))
+      process.stdout.write("shed")`
+    const options = ["--max-old-space-size=96", "--input-type=module", "--eval", fill]
+    const { stdout } = await promisify(execFile)(process.execPath, options)
+    assert.equal(stdout, "shed")
+    assert.equal(oldLimitBytes(["--max_old_space_size=7", "--max-old-space-size 96"]), 96 * 1_048_576)
   })
 })
 
