@@ -56,6 +56,15 @@ async function eventArchives(handle: EngineHandle | undefined): Promise<readonly
   switch (handle?.kind) {
     case "sql":
       return (["streams", "sessions", "audit"] as const).map((plane) => createSqlArchive(handle.sql, plane))
+    case "cassandra": {
+      const { session: cql } = handle.cassandra
+      const stores = await import("../../stores/cassandra/stores.ts")
+      return [
+        stores.createCassandraStreamArchive({ cluster: cql }),
+        stores.createCassandraSessionArchive(cql),
+        stores.createCassandraAuditArchive({ cql }),
+      ]
+    }
     default:
       throw new Error("the store events is served by an engine that cannot be moved")
   }

@@ -64,9 +64,18 @@ export async function importTenant(
   let batch: Item[] = []
   let bytes = 0
   let current: Kind | undefined
+  const notes: string[] = []
+  // Each plane is complete before the next one begins, so that the tenant is complete when it becomes visible.
+  const rest = [...archives]
+  const finishBefore = async (archive: Archive | undefined) => {
+    while (rest.length > 0 && rest[0] !== archive) notes.push(...((await rest.shift()?.finish(scope)) ?? []))
+  }
   const flush = async () => {
-    if (current !== undefined && batch.length > 0)
-      await archiveFor(archives, current).write(scope, current, batch)
+    if (current !== undefined && batch.length > 0) {
+      const archive = archiveFor(rest, current)
+      await finishBefore(archive)
+      await archive.write(scope, current, batch)
+    }
     batch = []
     bytes = 0
   }
@@ -77,8 +86,7 @@ export async function importTenant(
     bytes += size
   }
   await flush()
-  const notes: string[] = []
-  for (const archive of archives) notes.push(...(await archive.finish(scope)))
+  await finishBefore(undefined)
   await marks.end(scope)
   return notes
 }
@@ -98,6 +106,10 @@ async function requireEmpty(scope: CallScope, archives: readonly Archive[]): Pro
 
 function archiveFor(archives: readonly Archive[], kind: Kind): Archive {
   const archive = archives.find(({ kinds }) => kinds.includes(kind))
-  if (archive === undefined) throw new Error(`nothing keeps items of kind ${kind}`)
+  if (archive === undefined) throw malformed(kind)
   return archive
+}
+
+function malformed(kind: Kind): DomainError {
+  return new DomainError("FAILED_PRECONDITION", `the archive is damaged: its ${kind} items are out of place`)
 }

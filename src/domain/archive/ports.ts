@@ -27,7 +27,7 @@ export interface Archive {
   read(scope: CallScope, sink: ItemSink): Promise<void>
   /** Writes items of one kind, in their order, each as it is. Items that are there already, from an attempt before, stay. */
   write(scope: CallScope, kind: Kind, items: readonly Item[]): Promise<void>
-  /** After the last item: what depends on all of them. May run again. Answers notes for people. */
+  /** After the last item and before the next plane's first: what depends on all of them. Answers notes for people. */
   finish(scope: CallScope): Promise<readonly string[]>
 }
 

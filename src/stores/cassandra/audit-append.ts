@@ -78,7 +78,7 @@ const DAY_STEP = 1_000_000_000n
 const DAY_MS = 86_400_000
 
 /** Tells the chain's newest head apart from its days. The place in the chain is the timestamp, so that the furthest one stays. */
-async function moveChain(
+export async function moveChain(
   cql: Cluster,
   scope: CallScope,
   last: { readonly day: string; readonly sequence: bigint; readonly hash: Uint8Array },

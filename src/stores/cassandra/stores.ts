@@ -1,4 +1,7 @@
 /** The adapters, for bootstrap: loaded only where a cluster is configured. */
+export { createCassandraAuditArchive } from "./archive-audit.ts"
+export { createCassandraSessionArchive } from "./archive-sessions.ts"
+export { createCassandraStreamArchive } from "./archive-streams.ts"
 export { createCassandraAuditStore } from "./audit-store.ts"
 export { type CassandraConfigStore, createCassandraConfigStore } from "./config-store.ts"
 export { createCassandraEventStore } from "./event-store.ts"
