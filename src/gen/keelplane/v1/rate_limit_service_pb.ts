@@ -235,7 +235,8 @@ export const RateLimitAlgorithmSchema: GenEnum<RateLimitAlgorithm> = /*@__PURE__
 export const RateLimitService: GenService<{
   /**
    * Checks one or several limits and counts the call against all of them, or, when one denies, against none: a denied call costs
-   * nothing. With cost 0 it only looks. Idempotent with request_id.
+   * nothing. With cost 0 it only looks. Idempotent with request_id. Where the cache is a Redis cluster, several limits need one key, or
+   * keys that name one entity in braces, as in `{agent-7}:calls`; otherwise UNSUPPORTED_BY_ENGINE.
    *
    * @generated from rpc keelplane.v1.RateLimitService.CheckRateLimit
    */
