@@ -46,7 +46,7 @@ export function toDomainError(error: unknown, kind: "read" | "write"): DomainErr
 export function replyWord(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "ReplyError") return undefined
   // Some servers put words of their own before the error of a command inside a script.
-  const found = /\b(OOM|NOSCRIPT|READONLY|NOPERM|MISCONF)\b/.exec(error.message)
+  const found = /\b(OOM|NOSCRIPT|READONLY|NOPERM|MISCONF|NOREPLICAS)\b/.exec(error.message)
   return found?.[1] ?? error.message.split(" ", 1)[0]
 }
 
