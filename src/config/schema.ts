@@ -117,6 +117,17 @@ const cache = z
     max_bytes: count(1_048_576, 1_099_511_627_776)
       .default(268_435_456)
       .describe("Memory for all tenants together; the least recently used entries go first."),
+    on_failure: z
+      .enum(["miss", "error"])
+      .default("miss")
+      .describe(
+        "What Get, BatchGet, HashGet, ListRange and SortedSetRange answer while the cache is away: a miss that says `degraded`, or the failure.",
+      ),
+    miss_after_ms: count(1, 600_000)
+      .default(1_000)
+      .describe(
+        "With `on_failure: miss`, the longest time that these wait for a cache on a server. Below stores.cache.breaker.slow_ms a cache that hangs does not open its breaker.",
+      ),
     namespaces: z
       .record(
         z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "must be 1 to 63 of a-z, 0-9, `.`, `_`, `-`"),

@@ -2,6 +2,7 @@
 import type { Namespaces } from "../domain/cache/namespaces.ts"
 import type { CacheStore, PubSub } from "../domain/cache/ports.ts"
 import type { Awaitable } from "../rpc/handler.ts"
+import type { MissPolicy } from "./cache-degraded.ts"
 import type { Pages } from "./paging.ts"
 
 /** See {@link createCacheService} in ./cache-service. */
@@ -10,6 +11,8 @@ export interface CacheServiceDeps {
   readonly pubsub: PubSub
   readonly namespaces: Namespaces
   readonly pages: Pages
+  /** Undefined: reads fail while the cache is away. */
+  readonly miss?: MissPolicy | undefined
 }
 
 /** Applies `next` without making a promise where there is none. */

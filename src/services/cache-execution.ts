@@ -1,6 +1,6 @@
 /** The RPCs of CacheService that do several things at once: batches, Execute, Pipeline and scripts. */
 import { createHash } from "node:crypto"
-import { fromJson, toBinary } from "@bufbuild/protobuf"
+import { fromJson, type MessageInitShape, toBinary } from "@bufbuild/protobuf"
 import { ValueSchema } from "@bufbuild/protobuf/wkt"
 import type { CacheEntry } from "../domain/cache/model.ts"
 import type { DeleteOperation, Operation, Outcome, SetOperation } from "../domain/cache/operations.ts"
@@ -11,19 +11,29 @@ import type * as pb from "../gen/keelplane/v1/cache_service_pb.ts"
 import { CacheOperationSchema } from "../gen/keelplane/v1/cache_service_pb.ts"
 import type { CallContext } from "../rpc/handler.ts"
 import { answers, fromError, fromOutcome } from "./cache-answers.ts"
+import { orMiss } from "./cache-degraded.ts"
 import { andThen, type CacheServiceDeps } from "./cache-deps.ts"
 import { toOperation, toSetOf } from "./cache-requests.ts"
 import { toEntryMessage } from "./cache-values.ts"
 
+type BatchGetAnswer = MessageInitShape<typeof pb.CacheServiceBatchGetResponseSchema>
+
 /** The handlers. */
 export function cacheExecution(deps: CacheServiceDeps) {
-  const { store, namespaces } = deps
+  const { store, namespaces, miss } = deps
   return {
     batchGet(request: pb.CacheServiceBatchGetRequest, ctx: CallContext) {
       const namespace = namespaces.resolveFor(request.namespace, "value")
-      return andThen(store.batchGet(ctx, namespace, request.keys), (entries) => ({
-        items: request.keys.map((key, index) => toItem(key, entries[index])),
-      }))
+      const { keys } = request
+      return orMiss<BatchGetAnswer>(
+        miss,
+        ctx,
+        (scope) =>
+          andThen(store.batchGet(scope, namespace, keys), (entries) => ({
+            items: keys.map((key, index) => toItem(key, entries[index])),
+          })),
+        () => ({ items: keys.map((key) => toItem(key, undefined)), degraded: true }),
+      )
     },
     batchSet(request: pb.CacheServiceBatchSetRequest, ctx: CallContext) {
       const operations: SetOperation[] = request.items.map((item, index) =>

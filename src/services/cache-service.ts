@@ -4,6 +4,7 @@ import type { ReadOperation, ResultOf, WriteOperation } from "../domain/cache/op
 import { CacheService } from "../gen/keelplane/v1/cache_service_pb.ts"
 import { type Awaitable, type CallContext, type Service, service } from "../rpc/handler.ts"
 import { answers, fromGet } from "./cache-answers.ts"
+import { orMiss } from "./cache-degraded.ts"
 import { andThen, type CacheServiceDeps } from "./cache-deps.ts"
 import { cacheExecution } from "./cache-execution.ts"
 import { cacheMaintenance } from "./cache-maintenance.ts"
@@ -12,12 +13,12 @@ import { cacheTopics } from "./cache-topics.ts"
 
 /** Makes the service. */
 export function createCacheService(deps: CacheServiceDeps): Service {
-  const { store, namespaces } = deps
+  const { store, namespaces, miss } = deps
   return service(CacheService, {
     // The hot path: no operation object and no promise in between.
     get(request, ctx) {
-      const entry = store.get(ctx, namespaces.resolveFor(request.namespace, "value"), request.key)
-      return entry instanceof Promise ? entry.then(fromGet) : fromGet(entry)
+      const namespace = namespaces.resolveFor(request.namespace, "value")
+      return orMiss(miss, ctx, (scope) => andThen(store.get(scope, namespace, request.key), fromGet), missed)
     },
     set: writer(deps, requests.toSet, answers.set),
     delete: writer(deps, requests.toDelete, answers.delete),
@@ -50,9 +51,21 @@ function writer<Request, O extends WriteOperation, Answer>(
 }
 
 function reader<Request, O extends ReadOperation, Answer>(
-  { store, namespaces }: CacheServiceDeps,
+  { store, namespaces, miss }: CacheServiceDeps,
   make: (namespaces: Namespaces, request: Request) => O,
   answer: (result: ResultOf<O>) => Answer,
-): (request: Request, ctx: CallContext) => Awaitable<Answer> {
-  return (request, ctx) => andThen(store.read(ctx, make(namespaces, request)), answer)
+): (request: Request, ctx: CallContext) => Awaitable<Answer | typeof MISSED> {
+  return (request, ctx) => {
+    const operation = make(namespaces, request)
+    return orMiss<Answer | typeof MISSED>(
+      miss,
+      ctx,
+      (scope) => andThen(store.read(scope, operation), answer),
+      missed,
+    )
+  }
 }
+
+/** What all answers of reads say where the cache is away. */
+const MISSED = { found: false, degraded: true } as const
+const missed = () => MISSED

@@ -7,8 +7,10 @@ import {
   PUB_SUB_OPERATIONS,
   RATE_LIMITER_OPERATIONS,
 } from "../../domain/cache/ports.ts"
+import type { MissPolicy } from "../../services/cache-degraded.ts"
 import { createCacheService } from "../../services/cache-service.ts"
 import { createRateLimitService } from "../../services/rate-limit-service.ts"
+import type { CacheEngines } from "../engines/cache.ts"
 import type { Kit, Plane } from "../kit.ts"
 
 const SWEEP_KEYS = 10_000
@@ -32,7 +34,13 @@ export async function cachePlane(kit: Kit): Promise<CachePlane> {
     store,
     namespaces,
     services: [
-      createCacheService({ store, pubsub, namespaces, pages: kit.pages }),
+      createCacheService({
+        store,
+        pubsub,
+        namespaces,
+        pages: kit.pages,
+        miss: missPolicy(kit.config, engines),
+      }),
       createRateLimitService({ limiter }),
     ],
     needs: ["cache"],
@@ -50,6 +58,12 @@ export async function cachePlane(kit: Kit): Promise<CachePlane> {
     ],
     close: async () => {},
   }
+}
+
+/** An engine inside this process is always there. */
+function missPolicy({ cache }: Config, engines: CacheEngines): MissPolicy | undefined {
+  if (cache.on_failure === "error") return undefined
+  return { afterMs: engines.usage === undefined ? cache.miss_after_ms : undefined }
 }
 
 const bounded = (removed: number) => ({ removed, more: removed >= SWEEP_KEYS })
