@@ -3,7 +3,7 @@ import { getEventListeners } from "node:events"
 import { test } from "node:test"
 import { setImmediate as turn } from "node:timers/promises"
 import { DomainError } from "../../src/domain/kernel/errors.ts"
-import { type CallScope, DEFAULT_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
+import { type CallScope, DEFAULT_TENANT, parseTenantId, systemScope } from "../../src/domain/kernel/scope.ts"
 import { Bulkhead, type BulkheadSettings, bulkhead } from "../../src/stores/decorators/bulkhead.ts"
 import { deadline } from "../../src/stores/decorators/deadline.ts"
 import { judge } from "../../src/stores/decorators/guard.ts"
@@ -47,6 +47,47 @@ const reasonOf = (promise: Promise<unknown>) =>
     () => "answered",
     (error: DomainError) => error.reason,
   )
+
+const as = (tenant: string): CallScope => systemScope(parseTenantId(tenant))
+
+test("tenants take turns, however many of one of them wait", async () => {
+  const { held, pending, asked } = setUp({ concurrency: 1, queue: 8 })
+  const calls = ["a", "b", "c", "d"].map((name) => held.read(as("greedy"), name))
+  calls.push(held.read(as("modest"), "m"), held.read(as("third"), "t"))
+  for (let ended = 0; ended < calls.length; ended++) {
+    pending[ended]?.resolve("done")
+    await turn()
+  }
+  await Promise.all(calls)
+  assert.deepEqual(asked, ["a", "b", "m", "t", "c", "d"])
+})
+
+test("whoever has most of a full line makes room for those who have less, and is shed himself", async () => {
+  const { held, pending, asked, bulkheads } = setUp({ concurrency: 1, queue: 4 })
+  const greedy = ["a", "b", "c", "d", "e"].map((name) => reasonOf(held.read(as("greedy"), name)))
+  const modest = ["m", "n"].map((name) => reasonOf(held.read(as("modest"), name)))
+  assert.equal(bulkheads.read.state().queued, 4)
+  // Both have their share of the line now.
+  assert.equal(await reasonOf(held.read(as("modest"), "o")), "OVERLOADED")
+  assert.equal(await reasonOf(held.read(as("greedy"), "f")), "OVERLOADED")
+  assert.deepEqual(await Promise.all(greedy.slice(3)), ["OVERLOADED", "OVERLOADED"])
+  for (let ended = 0; ended < 5; ended++) {
+    pending[ended]?.resolve("done")
+    await turn()
+  }
+  assert.deepEqual(await Promise.all([...greedy.slice(0, 3), ...modest]), Array(5).fill("answered"))
+  assert.deepEqual(asked, ["a", "b", "m", "c", "n"])
+  assert.deepEqual(
+    { ...bulkheads.read.state() },
+    {
+      store: "events",
+      operationClass: "read",
+      inFlight: 0,
+      queued: 0,
+      shed: 4,
+    },
+  )
+})
 
 test("calls beyond the slots wait in the order of their arrival; those beyond the line are shed", async () => {
   const { held, pending, asked, bulkheads } = setUp()

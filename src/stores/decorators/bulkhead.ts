@@ -1,10 +1,11 @@
 /**
  * Bounds how much of the daemon one store can hold. A call takes a slot and keeps it until the store's work has really ended,
  * which may be long after its caller gave up: otherwise a store that hangs would be given more and more to do. Calls beyond the
- * slots wait in line, those beyond the line are shed at once.
+ * slots wait in line, those beyond the line are shed at once. Tenants take turns, and where the line is full, whoever has most in it
+ * makes room for others: nobody waits for, or is shed because of, somebody who wants too much.
  */
 import { DomainError } from "../../domain/kernel/errors.ts"
-import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import type { OperationClass } from "./breaker.ts"
 import { storeIsAsked } from "./deadline.ts"
 import type { Decorate, PortMethod } from "./wrap.ts"
@@ -45,16 +46,19 @@ const RETRY_MS = 100
 interface Waiter {
   /** Takes the slot that became free. */
   take(): void
+  /** Gives its place in line to another tenant's call. */
+  yield(): void
 }
 
 /** See the top of this file. */
 export class Bulkhead {
   readonly #options: BulkheadOptions
-  /** In the order of arrival, and quick to leave from the middle. */
-  readonly #line = new Set<Waiter>()
+  /** By tenant, whoever's turn it is first; each in the order of arrival, and quick to leave from the middle. */
+  readonly #lines = new Map<TenantId, Set<Waiter>>()
   /** Gives a slot back, to the first in line where there is one. */
   readonly leave: () => void
   #inFlight = 0
+  #queued = 0
   #shed = 0
 
   constructor(options: BulkheadOptions) {
@@ -70,16 +74,16 @@ export class Bulkhead {
   }
 
   /**
-   * Waits in line for a slot. Raises OVERLOADED when the line is full or the wait too long, DEADLINE_EXCEEDED and CANCELLED when
-   * the call ends before its turn; the store has seen nothing of it then.
+   * Waits in line for a slot. Raises OVERLOADED when the line is full, or is needed by tenants with less in it, or the wait too long;
+   * DEADLINE_EXCEEDED and CANCELLED when the call ends before its turn; the store has seen nothing of it then.
    */
   enter(scope: CallScope): Promise<void> {
     const { queue, waitMs } = this.#options.settings
-    if (this.#line.size >= queue) return Promise.reject(this.#overloaded())
-    const { signal } = scope
+    const { signal, tenant } = scope
     if (signal.aborted) return Promise.reject(ended(signal))
     const leftMs = scope.deadlineMs - Date.now() - MARGIN_MS
     if (leftMs <= 0) return Promise.reject(late())
+    if (this.#queued >= queue && !this.#makeRoom(tenant)) return Promise.reject(this.#overloaded())
     return new Promise((resolve, reject) => {
       const refuse = (error: DomainError): void => {
         leaveLine()
@@ -93,16 +97,17 @@ export class Bulkhead {
       const leaveLine = (): void => {
         clearTimeout(timer)
         signal.removeEventListener("abort", aborted)
-        this.#line.delete(waiter)
+        this.#remove(tenant, waiter)
       }
       const waiter: Waiter = {
         take: () => {
           leaveLine()
           resolve()
         },
+        yield: () => refuse(this.#overloaded()),
       }
       signal.addEventListener("abort", aborted, { once: true })
-      this.#line.add(waiter)
+      this.#add(tenant, waiter)
     })
   }
 
@@ -113,25 +118,56 @@ export class Bulkhead {
       store,
       operationClass,
       inFlight: this.#inFlight,
-      queued: this.#line.size,
+      queued: this.#queued,
       shed: this.#shed,
     }
   }
 
   #leave(): void {
-    if (this.#line.size === 0) {
+    const [turn] = this.#lines
+    if (turn === undefined) {
       this.#inFlight -= 1
       return
     }
-    const [first] = this.#line
+    const [tenant, line] = turn
+    // Behind everybody else before it leaves, which forgets a line that is empty then.
+    this.#lines.delete(tenant)
+    this.#lines.set(tenant, line)
+    const [first] = line
     first?.take()
+  }
+
+  #add(tenant: TenantId, waiter: Waiter): void {
+    const line = this.#lines.get(tenant)
+    if (line === undefined) this.#lines.set(tenant, new Set([waiter]))
+    else line.add(waiter)
+    this.#queued += 1
+  }
+
+  #remove(tenant: TenantId, waiter: Waiter): void {
+    const line = this.#lines.get(tenant)
+    if (line === undefined || !line.delete(waiter)) return
+    if (line.size === 0) this.#lines.delete(tenant)
+    this.#queued -= 1
+  }
+
+  /** Sheds the last call of whoever has most in the full line, where that is somebody else with more than the tenant would have. */
+  #makeRoom(tenant: TenantId): boolean {
+    const mine = this.#lines.get(tenant)?.size ?? 0
+    // Somebody has at least the average, so that only those below it have to look.
+    if ((mine + 1) * this.#lines.size > this.#queued) return false
+    let longest: Set<Waiter> | undefined
+    for (const line of this.#lines.values()) if (line.size > (longest?.size ?? mine + 1)) longest = line
+    const last = longest === undefined ? undefined : [...longest].at(-1)
+    last?.yield()
+    return last !== undefined
   }
 
   #overloaded(): DomainError {
     this.#shed += 1
     const { store, operationClass, random = Math.random } = this.#options
     const limit = `${operationClass}s with the store ${store}`
-    const value = this.#inFlight + this.#line.size
+    const value = this.#inFlight + this.#queued
     return new DomainError("OVERLOADED", `too many ${limit}: ${value}; nothing was done, retry later`, {
       metadata: { limit, value: String(value) },
       // Spread, or those that were shed together come back together.
