@@ -85,6 +85,20 @@ onSqlEngines((open) => {
       assert.deepEqual(await world.agents.get(scope, "a4"), kept)
     })
 
+    it("do not pass another caller's agent off as the one that was asked for", async () => {
+      const names = ["one", "two"]
+      const results = await Promise.allSettled(
+        names.map((displayName) =>
+          world.flows.createAgent(scope, "a5", { ...AGENT, displayName }, provision("a5")),
+        ),
+      )
+      const made = results.findIndex(({ status }) => status === "fulfilled")
+      const other = results[1 - made]
+      assert.ok(other?.status === "rejected")
+      await rejects(Promise.reject(other.reason), "ALREADY_EXISTS")
+      assert.equal((await world.agents.get(scope, "a5")).displayName, names[made])
+    })
+
     it("erase a subject from every plane and certify it", async () => {
       await world.users.create(scope, "ada", USER)
       await world.users.create(scope, "bob", USER)

@@ -1,6 +1,7 @@
 /** The flows of the control plane over several stores, as its service calls them. */
+import { isDeepStrictEqual } from "node:util"
 import type { Clock } from "../kernel/clock.ts"
-import { DomainError } from "../kernel/errors.ts"
+import { alreadyExists, DomainError } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import {
@@ -58,6 +59,8 @@ export class ControlFlows {
   ): Promise<FlowOutcome & { readonly agent: Agent | undefined }> {
     const input = provisionInput(fields, provision)
     const saga = await this.#deps.runner.start(scope, { kind: CREATE_AGENT, subject: id, input })
+    // Somebody else's that is under way: an agent with other fields is not the one that was asked for.
+    if (!isDeepStrictEqual(saga.input, input)) throw alreadyExists("agent", id)
     const made = saga.steps.some(({ name, state }) => name === "agent" && state === "done")
     // A repeated request answers the saga of the first one, which may have another generated id.
     const agent = made ? await this.#deps.agents.get(scope, saga.subject) : undefined

@@ -4,7 +4,7 @@ import type { Clock } from "../kernel/clock.ts"
 import { DomainError, type Reason } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
 import type { Logger } from "../kernel/logger.ts"
-import { type CallScope, systemScope } from "../kernel/scope.ts"
+import { type CallScope, scopeWith, systemScope } from "../kernel/scope.ts"
 import { isOver, type Saga, type SagaFault, type SagaStep } from "./model.ts"
 import type { LeasedSaga, SagaStore } from "./ports.ts"
 
@@ -47,16 +47,20 @@ export interface SagaRequest {
 
 /** How {@link SagaRunner} works. Times in milliseconds. */
 export interface SagaRunnerOptions {
-  /** How long a daemon that died keeps others from a saga. Default 30 s. */
+  /** How long a daemon that died keeps others from a saga. One that lives renews its lease while a step goes on. Default 30 s. */
   readonly leaseMs?: number
+  /** Longest time for what is done of a saga in one go in the background. Default 15 min. */
+  readonly workMs?: number
   /** Failures in a row after which a saga is stuck. Default 30, which with the pauses is about an hour. */
   readonly maxFailures?: number
 }
 
 const RETRY_MIN_MS = 500
 const RETRY_MAX_MS = 300_000
-/** Sagas taken in one go in the background. */
+/** Sagas taken in one go in the background, and worked on side by side: none waits while its lease runs out. */
 const CLAIM_LIMIT = 10
+/** Longest time to keep progress: whoever stops must not wait for a store that hangs. */
+const SAVE_MS = 10_000
 
 /** The store is sick or in doubt: says nothing about the step. */
 const TRANSIENT: ReadonlySet<Reason> = new Set<Reason>([
@@ -77,6 +81,7 @@ export class SagaRunner {
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #leaseMs: number
+  readonly #workMs: number
   readonly #maxFailures: number
   readonly #definitions: ReadonlyMap<string, SagaDefinition>
 
@@ -89,6 +94,7 @@ export class SagaRunner {
     this.#clock = deps.clock
     this.#logger = deps.logger
     this.#leaseMs = options.leaseMs ?? 30_000
+    this.#workMs = options.workMs ?? 900_000
     this.#maxFailures = options.maxFailures ?? 30
     this.#definitions = new Map(definitions.map((definition) => [definition.kind, definition]))
   }
@@ -110,7 +116,7 @@ export class SagaRunner {
       },
       this.#leaseMs,
     )
-    const saga = leased.fence === 0n ? leased.saga : await this.#drive(scope, leased)
+    const saga = leased.fence === 0n ? leased.saga : await this.#begun(scope, leased)
     if (saga.state === "compensated" && saga.fault !== undefined) throw refusal(saga.fault)
     return saga
   }
@@ -118,11 +124,30 @@ export class SagaRunner {
   /** Works on what is due; answers how many sagas it took. For a sweeper of the daemon. */
   async tick(scope: CallScope): Promise<number> {
     const leased = await this.#store.claim(scope, CLAIM_LIMIT, this.#leaseMs)
-    for (const each of leased) {
-      const mine = { ...systemScope(each.saga.tenant, scope.signal), actor: each.saga.actor }
-      await this.#drive(mine, each)
-    }
+    const worked = await Promise.allSettled(
+      leased.map((each) => {
+        const { tenant, actor } = each.saga
+        const deadlineMs = Date.now() + this.#workMs
+        return this.#drive({ ...systemScope(tenant, scope.signal), actor, deadlineMs }, each)
+      }),
+    )
+    const failed = worked.find((result) => result.status === "rejected")
+    if (failed !== undefined) throw failed.reason
     return leased.length
+  }
+
+  /** {@link #drive} for whoever began the saga: what is begun goes on, so that it cannot be kept now is no refusal. */
+  async #begun(scope: CallScope, leased: LeasedSaga): Promise<Saga> {
+    try {
+      return await this.#drive(scope, leased)
+    } catch (error) {
+      if (!(error instanceof DomainError && isTransient(error))) throw error
+      this.#logger.warn(
+        { saga: leased.saga.id, reason: error.reason },
+        "the progress of a saga could not be kept; the background goes on",
+      )
+      return leased.saga
+    }
   }
 
   #definition(kind: string): SagaDefinition {
@@ -141,21 +166,58 @@ export class SagaRunner {
       signal: scope.signal,
       trace: scope.trace,
     }
-    const keep = systemScope(scope.tenant)
     let saga = begun
     try {
       while (!isOver(saga) && saga.state !== "stuck") {
         const before = saga
-        saga = await this.#advance(inner, saga)
+        saga = await this.#holding(inner, fence, before, (held) => this.#advance(held, before))
         const pausing = saga.failures > before.failures
         const ended = isOver(saga) || saga.state === "stuck" || pausing
-        await this.#store.save(keep, fence, saga, ended ? 0 : this.#leaseMs)
+        await this.#keep(fence, saga, ended ? 0 : this.#leaseMs)
         if (pausing) return saga
       }
       return saga
     } catch (error) {
       if (error instanceof DomainError && error.reason === "LEASE_LOST") return saga
       throw error
+    }
+  }
+
+  #keep(fence: bigint, saga: Saga, leaseMs: number): Promise<void> {
+    const scope = { ...systemScope(saga.tenant), deadlineMs: Date.now() + SAVE_MS }
+    return this.#store.save(scope, fence, saga, leaseMs)
+  }
+
+  /** Renews the lease while `work` goes on, which ends when somebody else has it all the same. */
+  async #holding<T>(
+    scope: CallScope,
+    fence: bigint,
+    saga: Saga,
+    work: (scope: CallScope) => Promise<T>,
+  ): Promise<T> {
+    const lost = new AbortController()
+    let renewal: Promise<void> | undefined
+    const renew = async (): Promise<void> => {
+      try {
+        await this.#keep(fence, saga, this.#leaseMs)
+      } catch (error) {
+        // Otherwise the next one may do, and without any the fence keeps two from saving.
+        if (error instanceof DomainError && error.reason === "LEASE_LOST")
+          lost.abort(new DomainError("CANCELLED", "somebody else works on the saga now"))
+        else this.#logger.warn({ saga: saga.id, err: error }, "the lease of a saga could not be renewed")
+      } finally {
+        renewal = undefined
+      }
+    }
+    const timer = setInterval(() => {
+      renewal ??= renew()
+    }, this.#leaseMs / 3).unref()
+    try {
+      return await work(scopeWith(scope, { signal: AbortSignal.any([scope.signal, lost.signal]) }))
+    } finally {
+      clearInterval(timer)
+      // It says what was before, and must not come after what is now.
+      await renewal
     }
   }
 

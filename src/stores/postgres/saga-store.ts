@@ -43,10 +43,14 @@ class PostgresSagaStore implements SagaStore {
   }
 
   async begin(scope: CallScope, draft: NewSaga, leaseMs: number): Promise<LeasedSaga> {
-    const begun = await this.#database.mutate(scope, "sagas.begin", (tx) => this.#insert(tx, draft, leaseMs))
+    const now = this.#clock.now()
+    const begun = await this.#database.mutate(scope, "sagas.begin", (tx) =>
+      this.#insert(tx, draft, now, leaseMs),
+    )
     if (begun.fresh && begun.id === draft.id) {
-      const saga = await this.get(scope, begun.id)
-      return { saga, fence: 1n }
+      // Not read back: once it is begun, a failure would say that it is not.
+      const times = { nextMs: now, createdMs: now, updatedMs: now }
+      return { saga: { ...draft, state: "running", fault: undefined, failures: 0, ...times }, fence: 1n }
     }
     return { saga: await this.get(scope, begun.id), fence: 0n }
   }
@@ -145,8 +149,12 @@ class PostgresSagaStore implements SagaStore {
   }
 
   /** The id of the saga that is under way then, and whether this call has just begun it. */
-  async #insert(tx: Tx, draft: NewSaga, leaseMs: number): Promise<{ id: string; fresh: boolean }> {
-    const now = this.#clock.now()
+  async #insert(
+    tx: Tx,
+    draft: NewSaga,
+    now: number,
+    leaseMs: number,
+  ): Promise<{ id: string; fresh: boolean }> {
     const inserted = await tx.query({
       name: "saga_begin",
       text: `insert into sagas (tenant, id, kind, subject, actor, input, steps, state, failures, next_time, lease_time, fence,
@@ -173,7 +181,7 @@ class PostgresSagaStore implements SagaStore {
     const [row] = rows
     if (row !== undefined) return { id: row.id, fresh: false }
     // The other one ended between the two statements.
-    return this.#insert(tx, draft, leaseMs)
+    return this.#insert(tx, draft, now, leaseMs)
   }
 }
 
