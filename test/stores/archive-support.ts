@@ -18,7 +18,9 @@ export interface Place {
 export function sqlPlace(engine: SqlEngine, elsewhere: readonly Archive[] = []): Place {
   const archives: readonly Archive[] = [
     createSqlMemoryArchive(engine),
-    ...(["streams", "sessions", "audit", "control"] as const).map((plane) => createSqlArchive(engine, plane)),
+    ...(["streams", "sessions", "audit", "configs", "control"] as const).map((plane) =>
+      createSqlArchive(engine, plane),
+    ),
   ]
   return {
     archives: archives.map((archive) => elsewhere.find(({ plane }) => plane === archive.plane) ?? archive),

@@ -8,9 +8,11 @@ import { messageBatch } from "../../src/domain/event/session-message.ts"
 import { systemClock } from "../../src/domain/kernel/clock.ts"
 import { systemScope } from "../../src/domain/kernel/scope.ts"
 import { createCassandraAuditArchive } from "../../src/stores/cassandra/archive-audit.ts"
+import { createCassandraConfigArchive } from "../../src/stores/cassandra/archive-configs.ts"
 import { createCassandraSessionArchive } from "../../src/stores/cassandra/archive-sessions.ts"
 import { createCassandraStreamArchive } from "../../src/stores/cassandra/archive-streams.ts"
 import { createCassandraAuditStore } from "../../src/stores/cassandra/audit-store.ts"
+import { createCassandraConfigStore } from "../../src/stores/cassandra/config-store.ts"
 import { createCassandraEventStore } from "../../src/stores/cassandra/event-store.ts"
 import type { CassandraEngine } from "../../src/stores/cassandra/index.ts"
 import { createCassandraSessionStore } from "../../src/stores/cassandra/session-store.ts"
@@ -52,6 +54,7 @@ describe("an archive on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, (
     place = sqlPlace(beside, [
       createCassandraStreamArchive({ cluster: cql, bucketEvents }),
       createCassandraSessionArchive(cql),
+      createCassandraConfigArchive(cql),
       createCassandraAuditArchive({ cql, segmentRecords: BigInt(segmentRecords) }),
     ])
     await source.asOwner(async (session) => {
@@ -85,7 +88,7 @@ describe("an archive on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, (
   })
 
   it("is refused where there is something of the tenant", async () => {
-    await assert.rejects(imported(place, archive), /streams, sessions, audit/)
+    await assert.rejects(imported(place, archive), /streams, sessions, audit, configs/)
   })
 
   it("comes back to a database as it was", async () => {
@@ -154,5 +157,19 @@ describe("an archive on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, (
     assert.equal(verdict.recordsChecked, 6n)
     const found = await audit.query(scope, { resourceId: "x" }, { size: 10 })
     assert.equal(found.items.length, 4)
+  })
+
+  it("is gone on with: configuration, without another word to the audit log", async () => {
+    const audit = createCassandraAuditStore({ cql: cluster.session, segmentRecords })
+    const configs = createCassandraConfigStore({ cql: cluster.session, clock: systemClock, audit })
+    assert.equal(await configs.repair(scope), 0)
+    assert.equal((await configs.get(scope, "limits")).version, 1n)
+    await assert.rejects(configs.get(scope, "logo"), { reason: "NOT_FOUND" })
+    const value = { kind: "struct", struct: { max: 2 } } as const
+    const put = await configs.put(scope, "limits", value, { ifVersion: 1n, description: "" })
+    assert.equal(put.sequence, 4n)
+    assert.equal(put.version, 2n)
+    const verdict = await verifyAudit(scope, audit, { maxDays: 10 })
+    assert.equal(verdict.recordsChecked, 7n)
   })
 })

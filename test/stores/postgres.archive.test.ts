@@ -128,7 +128,9 @@ for (const { name, skip } of sqlEngines) {
     it("is refused where there is something of the tenant", async () => {
       await assert.rejects(
         imported(sqlPlace(target), archive),
-        says(/not empty here: there is something of it in memory, streams, sessions, audit, control/),
+        says(
+          /not empty here: there is something of it in memory, streams, sessions, audit, configs, control/,
+        ),
       )
     })
 

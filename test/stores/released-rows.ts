@@ -45,7 +45,7 @@ insert into role_assignments values ('${T}', 'agent', 'a1', 'reader', '', '${AT}
 insert into api_keys values ('${T}', 'k1', 'key', '{memory.read}', '', 'a1', ${HASH}, ${HASH}, '2097-01-01', '${AT}', '2098-01-01', null, 5);
 insert into config_sequences values ('${T}', 3);
 insert into config_versions values
-  ('${T}', 'limits', 1, 1, '{"max":1e3,"text":"\\u0000"}', null, '', false, 'first', 'u1', '${AT}', 0),
+  ('${T}', 'limits', 1, 1, '{"max":1000,"text":"\\u0000"}', null, '', false, 'first', 'u1', '${AT}', 0),
   ('${T}', 'logo', 1, 2, null, '\\x00ff10', 'image/png', false, '', 'u1', '${AT}', 0),
   ('${T}', 'logo', 2, 3, null, null, '', true, 'gone', 'u1', '${AT}', 0);
 insert into config_heads values ('${T}', 'limits', 1, false), ('${T}', 'logo', 2, true);

@@ -19,7 +19,7 @@ export async function exportArchive(
   const engines = await openEngines(config)
   try {
     await requireSchema(config, engines)
-    const { archives } = await openArchives(engines)
+    const { archives } = await openArchives(config, engines)
     const output = await openOutput(file)
     let failure: { readonly error: unknown } | undefined
     const put = (text: string) =>

@@ -21,7 +21,7 @@ export async function importArchive(config: Config, file: string | undefined): P
           throw blame(config, stores, cause)
         })
       }
-      const { archives, marks } = await openArchives(engines)
+      const { archives, marks } = await openArchives(config, engines)
       const scope = systemScope(header.tenant)
       const notes = await importTenant(scope, archives, marks, header, input.lines())
       for (const note of notes) process.stderr.write(`note: ${note}\n`)

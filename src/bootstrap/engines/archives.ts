@@ -1,4 +1,5 @@
 /** The archives of all planes on the engines that the configuration names, for moving a tenant. */
+import type { Config } from "../../config/schema.ts"
 import type { Archive, ImportMarks } from "../../domain/archive/ports.ts"
 import { systemClock } from "../../domain/kernel/clock.ts"
 import { createMemoryArchive } from "../../stores/memory/archive.ts"
@@ -17,7 +18,7 @@ export interface Archives {
 }
 
 /** Puts them together. */
-export async function openArchives(engines: readonly OpenEngine[]): Promise<Archives> {
+export async function openArchives(config: Config, engines: readonly OpenEngine[]): Promise<Archives> {
   const handleOf = (store: StoreName): EngineHandle | undefined =>
     engines.find(({ stores }) => stores.includes(store))?.handle
   const sqlOf = (store: StoreName): SqlEngine => {
@@ -30,6 +31,7 @@ export async function openArchives(engines: readonly OpenEngine[]): Promise<Arch
     archives: [
       memoryArchive(sqlOf("memory"), handleOf("vectors")),
       ...(await eventArchives(handleOf("events"))),
+      await configArchive(config, handleOf("events"), control),
       createSqlArchive(control, "control"),
     ],
     marks: createImportMarks(control.database),
@@ -50,6 +52,18 @@ function memoryArchive(sql: SqlEngine, vectors: EngineHandle | undefined): Archi
           }
         : undefined,
   })
+}
+
+/** Where the daemon keeps configuration by the same settings. */
+async function configArchive(
+  config: Config,
+  events: EngineHandle | undefined,
+  control: SqlEngine,
+): Promise<Archive> {
+  if (!config.stores.events.configs || events?.kind !== "cassandra")
+    return createSqlArchive(control, "configs")
+  const { createCassandraConfigArchive } = await import("../../stores/cassandra/stores.ts")
+  return createCassandraConfigArchive(events.cassandra.session)
 }
 
 async function eventArchives(handle: EngineHandle | undefined): Promise<readonly Archive[]> {

@@ -5,18 +5,17 @@ import { AUDIT_GENESIS } from "../../domain/event/audit-chain.ts"
 import type { AuditOutcome, AuditRecord } from "../../domain/event/audit-model.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { requireLive } from "../../domain/kernel/wake-ups.ts"
+import { insertRows, type NewSegment, openSegments } from "./archive-segments.ts"
 import { moveChain } from "./audit-append.ts"
 import { AuditIndex } from "./audit-index.ts"
 import { metaText, rowOf } from "./audit-rows.ts"
 import { createCassandraAuditStore } from "./audit-store.ts"
 import type { Cluster } from "./database.ts"
-import { type LogHead, ROOT, SegmentRows } from "./segment-rows.ts"
-import { nextStamp } from "./stamp.ts"
+import { type LogTable, SegmentRows } from "./segment-rows.ts"
 
+const TABLE: LogTable = { name: "audit_log" }
 const DAYS = 100
 const RECORDS = 100
-/** Rows in one batch; a record's details may have some kilobytes. */
-const BATCH_ROWS = 50
 const SEGMENT_RECORDS = 50_000n
 
 /** How {@link createCassandraAuditArchive} works. */
@@ -29,7 +28,7 @@ export interface AuditArchiveOptions {
 /** The archive of the audit log over a keyspace. The log is there when {@link Archive.finish} resolves, not before. */
 export function createCassandraAuditArchive(options: AuditArchiveOptions): Archive {
   const { cql, segmentRecords = SEGMENT_RECORDS } = options
-  const rows = new SegmentRows(cql, { name: "audit_log" })
+  const rows = new SegmentRows(cql, TABLE)
   const writer = new AuditWriter(cql, rows, segmentRecords)
   return {
     plane: "audit",
@@ -92,13 +91,6 @@ function recordOf({ time, recordTime, details, ...rest }: ItemOf<"auditRecord">)
   }
 }
 
-/** A partition of the log that is to be. */
-interface Part {
-  readonly segment: string
-  readonly head: LogHead
-  readonly retired: boolean
-}
-
 /** Puts records where they belong, and at the end the heads of the segments, which make them a log. */
 class AuditWriter {
   readonly #cql: Cluster
@@ -124,16 +116,7 @@ class AuditWriter {
   async records(scope: CallScope, items: readonly ItemOf<"auditRecord">[]): Promise<void> {
     const segmentOf = ({ day, sequence }: AuditRecord) => segmentName(day, (sequence - 1n) / this.#size)
     for (const [segment, records] of Map.groupBy(items.map(recordOf), segmentOf)) {
-      for (let at = 0; at < records.length; at += BATCH_ROWS) {
-        const rows = records.slice(at, at + BATCH_ROWS).map((record) => {
-          const { seq, body } = rowOf(record)
-          return {
-            cql: "insert into audit_log (tenant, segment, seq, request, body) values (?, ?, ?, '', ?)",
-            values: [scope.tenant, segment, seq, body],
-          }
-        })
-        await this.#cql.batch(scope, rows)
-      }
+      await insertRows(this.#cql, scope, TABLE, segment, records.map(rowOf))
       await this.#index.file(scope, segment, records)
       const end = records.find(({ sequence }) => sequence % this.#size === 0n)
       if (end !== undefined) this.#ends.set(segment, end.hash)
@@ -142,26 +125,18 @@ class AuditWriter {
 
   async finish(scope: CallScope): Promise<void> {
     const days = [...this.#days.values()].sort((a, b) => (a.day < b.day ? -1 : 1))
-    const parts = days.flatMap((day) => this.#parts(day))
-    const first = parts[0]
     const newest = days.at(-1)
-    if (first === undefined || newest === undefined) return
-    await this.#open(scope, { ...ROOT, next: first.segment })
-    for (const [at, { segment, head, retired }] of parts.entries()) {
-      await this.#rows.register(scope, segment, head.openedMs)
-      if (retired) await this.#rows.retire(scope, segment, "done")
-      await this.#open(scope, { ...head, next: parts[at + 1]?.segment ?? null })
-    }
+    if (newest === undefined) return
+    await openSegments(
+      this.#rows,
+      scope,
+      days.flatMap((day) => this.#segments(day)),
+    )
     await moveChain(this.#cql, scope, { day: newest.day, sequence: newest.records, hash: newest.head })
   }
 
-  /** Where an attempt before has written it, this changes nothing. */
-  async #open(scope: CallScope, head: LogHead): Promise<void> {
-    await this.#rows.write(scope, ROOT, { ...head, ...nextStamp(undefined) }, [], [])
-  }
-
-  #parts({ day, records, prevHash, head, retired }: ItemOf<"auditDay">): Part[] {
-    const parts: Part[] = []
+  #segments({ day, records, prevHash, head, retired }: ItemOf<"auditDay">): NewSegment[] {
+    const segments: NewSegment[] = []
     for (let first = 0n; first === 0n || first < records; first += this.#size) {
       const segment = segmentName(day, first / this.#size)
       const end = first + this.#size
@@ -169,10 +144,9 @@ class AuditWriter {
       // Records that are gone have left no hashes; nothing is chained to those within a day.
       const hash = last === records ? head : (this.#ends.get(segment) ?? AUDIT_GENESIS)
       const meta = metaText({ prevHash, head: hash, first })
-      const openedMs = Date.parse(day)
-      parts.push({ segment, retired, head: { ...ROOT, segment, openedMs, last, indexed: last, meta } })
+      segments.push({ segment, last, meta, openedMs: Date.parse(day), retired })
     }
-    return parts
+    return segments
   }
 }
 

@@ -36,28 +36,21 @@ export class ConfigIndex {
     for (const row of rows) {
       const change = changeOf(row)
       await Promise.all([
-        this.#place(scope, placeOf(change.config, log.segment), log.beganMs),
-        this.#record(scope, change, createHash("sha256").update(row.body).digest()),
+        placeChange(this.#cql, scope, placeOf(change.config, log.segment), log.beganMs),
+        this.#record(scope, change, log.beganMs, createHash("sha256").update(row.body).digest()),
       ])
     }
   }
 
-  async #place(scope: CallScope, place: ConfigPlace, beganMs: number): Promise<void> {
-    const { key, version, seq, segment, deleted, create_time } = place
-    const values = [scope.tenant, key, version, seq, segment, deleted, create_time]
-    await this.#cql.write(scope, {
-      cql: `insert into config_versions (tenant, ${PLACE}) values (?, ?, ?, ?, ?, ?, ?)`,
-      values,
-    })
-    await this.#cql.write(scope, {
-      cql: `insert into config_heads (tenant, ${PLACE}) values (?, ?, ?, ?, ?, ?, ?) using timestamp ?`,
-      values: [...values, BigInt(beganMs) * 1_000n + seq],
-    })
-  }
-
-  async #record(scope: CallScope, { config, action }: ConfigChange, bodyHash: Uint8Array): Promise<void> {
+  /** By the log's beginning, too: a tenant of the same name has begun anew where one was erased, and the audit log has both. */
+  async #record(
+    scope: CallScope,
+    { config, action }: ConfigChange,
+    beganMs: number,
+    bodyHash: Uint8Array,
+  ): Promise<void> {
     const { author, key, createTime: timeMs, sequence } = config
-    const id = recordId(scope.tenant, sequence)
+    const id = recordId(scope.tenant, beganMs, sequence)
     const entry: AuditEntry = {
       id,
       actor: author,
@@ -68,7 +61,7 @@ export class ConfigIndex {
       timeMs,
     }
     if (this.#now() - timeMs > REMEMBERED_MS && (await this.#isRecorded(scope, id, timeMs))) return
-    const idempotency = { method: METHOD, requestId: String(sequence), bodyHash }
+    const idempotency = { method: METHOD, requestId: `${beganMs}.${sequence}`, bodyHash }
     await this.#audit.record(scopeWith(scope, { idempotency }), [entry])
   }
 
@@ -119,8 +112,27 @@ export class ConfigIndex {
   }
 }
 
+/** Files a change, without a word to the audit log. */
+export async function placeChange(
+  cql: Cluster,
+  scope: CallScope,
+  place: ConfigPlace,
+  beganMs: number,
+): Promise<void> {
+  const { key, version, seq, segment, deleted, create_time } = place
+  const values = [scope.tenant, key, version, seq, segment, deleted, create_time]
+  await cql.write(scope, {
+    cql: `insert into config_versions (tenant, ${PLACE}) values (?, ?, ?, ?, ?, ?, ?)`,
+    values,
+  })
+  await cql.write(scope, {
+    cql: `insert into config_heads (tenant, ${PLACE}) values (?, ?, ?, ?, ?, ?, ?) using timestamp ?`,
+    values: [...values, BigInt(beganMs) * 1_000n + seq],
+  })
+}
+
 /** The same for every repetition: a uuid of its own kind (8) made of the tenant and the change's number. */
-function recordId(tenant: string, sequence: bigint): string {
-  const hex = createHash("sha256").update(`${tenant} ${sequence}`).digest("hex")
+function recordId(tenant: string, beganMs: number, sequence: bigint): string {
+  const hex = createHash("sha256").update(`${tenant} ${beganMs} ${sequence}`).digest("hex")
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`
 }

@@ -1,5 +1,6 @@
 /** The adapters, for bootstrap: loaded only where a cluster is configured. */
 export { createCassandraAuditArchive } from "./archive-audit.ts"
+export { createCassandraConfigArchive } from "./archive-configs.ts"
 export { createCassandraSessionArchive } from "./archive-sessions.ts"
 export { createCassandraStreamArchive } from "./archive-streams.ts"
 export { createCassandraAuditStore } from "./audit-store.ts"
