@@ -60,8 +60,9 @@ async function configArchive(
   events: EngineHandle | undefined,
   control: SqlEngine,
 ): Promise<Archive> {
-  if (!config.stores.events.configs || events?.kind !== "cassandra")
-    return createSqlArchive(control, "configs")
+  const settings = config.stores.events
+  const beside = "configs" in settings && settings.configs === true
+  if (!beside || events?.kind !== "cassandra") return createSqlArchive(control, "configs")
   const { createCassandraConfigArchive } = await import("../../stores/cassandra/stores.ts")
   return createCassandraConfigArchive(events.cassandra.session)
 }
