@@ -1,4 +1,5 @@
 /** Periodic upkeep: one task never overlaps itself, runs are spread, and none keeps the process alive. */
+import { isStoreAway } from "../domain/kernel/errors.ts"
 import type { Logger } from "../domain/kernel/logger.ts"
 import { type CallScope, PLATFORM_TENANT, systemScope } from "../domain/kernel/scope.ts"
 
@@ -65,7 +66,9 @@ export class Sweepers {
     } catch (err) {
       if (!this.#abort.signal.aborted) {
         this.#observer.failed(sweeper.name)
-        this.#logger.warn({ sweeper: sweeper.name, err }, "upkeep failed; it will be tried again")
+        // That a store is away is said once, by who watches it.
+        if (!isStoreAway(err))
+          this.#logger.warn({ sweeper: sweeper.name, err }, "upkeep failed; it will be tried again")
       }
     }
     this.#schedule(sweeper, next)
