@@ -33,6 +33,7 @@ import {
 } from "../src/gen/keelplane/v1/job_service_pb.ts"
 import {
   BatchSearchRequestSchema,
+  type CollectionSchema,
   MemoryService,
   SearchRequestSchema,
   UpsertRecordsRequestSchema,
@@ -106,9 +107,18 @@ export async function prepareCache(channel: Channel): Promise<void> {
 /** Puts the data there that the calls read. */
 export async function prepare(channel: Channel): Promise<void> {
   await prepareCache(channel)
+  await prepareMemory(channel, {})
+}
+
+/** Makes the collections, and fills the one that is searched. */
+export async function prepareMemory(
+  channel: Channel,
+  how: Pick<MessageInitShape<typeof CollectionSchema>, "storageMode" | "index">,
+): Promise<void> {
   const memory = channel.stub(MemoryService)
-  await memory.createCollection({ collection: { id: "bench", dimension: DIMENSION } })
-  await memory.createCollection({ collection: { id: "writes", dimension: DIMENSION } })
+  for (const id of ["bench", "writes"]) {
+    await memory.createCollection({ collection: { id, dimension: DIMENSION, ...how } })
+  }
   const next = generator(1)
   async function* chunks() {
     for (let index = 0; index < RECORDS; index += 200) {

@@ -17,6 +17,8 @@ export interface Load {
   readonly inFlight: number
   /** How long to send, in milliseconds; at least one call per place in flight is made. */
   readonly durationMs: number
+  /** At least so many calls are made however long they take. */
+  readonly leastCalls?: number
 }
 
 /** What was seen. */
@@ -122,7 +124,7 @@ export async function send(address: string, pid: number, load: Load): Promise<Re
           const now = performance.now()
           latencies.push((now - begun) * 1000)
           running--
-          if (now < end) start()
+          if (now < end || next < (load.leastCalls ?? 0)) start()
           else if (running === 0) resolve()
         })
       }

@@ -1,6 +1,7 @@
 /**
  * `npm run bench [-- --json FILE] [--rounds N] [--ms N] [--only TEXT]`: the daemon on its embedded engines against an empty
- * handler on the same transport; with `--redis` what ./redis says. Both servers live at the same time and are measured in turn, so that a busy machine slows
+ * handler on the same transport; names of engines (`redis`, `postgres`,
+ * `cassandra`, `milvus`, or `all`) compare as ./engines/compare says. Both servers live at the same time and are measured in turn, so that a busy machine slows
  * both; figures are medians over rounds, ratios are medians of each round's own ratio.
  */
 import { writeFileSync } from "node:fs"
@@ -10,18 +11,18 @@ import { formatTable } from "../demo/latency.ts"
 import { startDaemon } from "../test/support/daemon.ts"
 import { appenders } from "./appenders.ts"
 import { APPEND, appendBodies, BATCH, cases, prepare } from "./cases.ts"
+import { compareAll, ENGINES } from "./engines/index.ts"
 import { type Load, type Result, residentMiB, send } from "./load.ts"
 import { median, type Server, startFloor } from "./measure.ts"
-import { benchRedis } from "./redis.ts"
 
-const { values: flags } = parseArgs({
+const { values: flags, positionals } = parseArgs({
   options: {
     json: { type: "string" },
     rounds: { type: "string", default: "3" },
     ms: { type: "string", default: "1500" },
     only: { type: "string", default: "" },
-    redis: { type: "boolean", default: false },
   },
+  allowPositionals: true,
 })
 const rounds = Number(flags.rounds)
 const durationMs = Number(flags.ms)
@@ -227,4 +228,9 @@ async function main(): Promise<void> {
   }
 }
 
-await (flags.redis ? benchRedis(rounds, durationMs) : main())
+const unknown = positionals.filter((name) => name !== "all" && !ENGINES.has(name))
+if (unknown.length > 0) {
+  console.error(`no such engine: ${unknown.join(", ")}; there are ${[...ENGINES.keys()].join(", ")}`)
+  process.exit(2)
+}
+await (positionals.length > 0 ? compareAll(positionals, { rounds, durationMs }, flags) : main())
