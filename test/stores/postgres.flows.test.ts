@@ -153,6 +153,8 @@ onSqlEngines((open) => {
       const theirs = systemScope(id)
       const { revision } = await world.tenants.create(platform, id, TENANT)
       await world.users.create(theirs, "ada", USER)
+      const hers = withRequestId(theirs, "ControlService/CreateUser", "make-eve", 1)
+      await world.users.create(hers, "eve", USER)
       await world.events.append(theirs, appendBatch("s", { kind: "any" }, [event("e")]))
       await rejects(world.flows.deleteTenant(platform, id, false, undefined), "FAILED_PRECONDITION")
       await rejects(world.flows.deleteTenant(platform, id, true, revision + 1n), "REVISION_MISMATCH")
@@ -173,6 +175,15 @@ onSqlEngines((open) => {
       assert.equal(audited.items.length, 1)
       const again = await world.flows.deleteTenant(request, id, true, revision)
       assert.deepEqual(again, ended)
+      // A kept answer holds data of the tenant, and to another one of the same name it would be a lie.
+      await world.tenants.create(platform, id, TENANT)
+      await rejects(world.users.get(theirs, "eve"), "NOT_FOUND")
+      await world.users.create(hers, "eve", USER)
+      assert.equal((await world.users.get(theirs, "eve")).id, "eve")
+      assert.equal(
+        (await world.audit.query(theirs, { action: "CertifyErasure" }, { size: 10 })).items.length,
+        1,
+      )
       const empty = freshTenant()
       await world.tenants.create(platform, empty, TENANT)
       assert.equal((await world.flows.deleteTenant(platform, empty, false, undefined)).deleted, 0n)

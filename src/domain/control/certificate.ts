@@ -6,6 +6,9 @@ import { type CallScope, scopeWith } from "../kernel/scope.ts"
 import type { Saga } from "../saga/model.ts"
 import { certificateText, type ErasureCertificate } from "./erasure.ts"
 
+/** The method of the request_id under which a certificate is recorded. */
+export const CERTIFY_ERASURE = "keelplane.v1.ControlService/CertifyErasure"
+
 /** A certificate as the saga keeps it. */
 export function certificateJson(certificate: ErasureCertificate): JsonObject {
   return { ...(JSON.parse(certificateText(certificate)) as JsonObject), digest: certificate.digest }
@@ -26,7 +29,7 @@ export async function recordCertificate(
   const bodyHash = createHash("sha256").update(certificate.id).digest()
   // The step may run again; the record must not.
   const idempotency = {
-    method: "keelplane.v1.ControlService/CertifyErasure",
+    method: CERTIFY_ERASURE,
     requestId: certificate.id,
     bodyHash,
   }

@@ -15,7 +15,8 @@ export const AUDIT_TOPIC = "audit"
 /** Stores remember a request_id for a day. Entries that are older than half of it are looked for in the log first. */
 const REMEMBERED_MS = 12 * 3_600_000
 
-const METHOD = "keelplane.outbox/RecordAudit"
+/** The method of the relay's own request_ids. */
+export const RECORD_AUDIT = "keelplane.outbox/RecordAudit"
 
 /** The entry that has a change recorded. It carries the record's id, so a repetition is the same record. */
 export function auditOutboxEntry(tenant: TenantId, entry: AuditEntry, nowMs: number): NewOutboxEntry {
@@ -59,7 +60,7 @@ async function recordOnce(
   const entry = { ...auditEntryOf(readJsonPayload(payload)), id: opId }
   if (nowMs - createdMs > REMEMBERED_MS && (await isRecorded(scope, audit, entry))) return
   const bodyHash = createHash("sha256").update(payload).digest()
-  await audit.record(scopeWith(scope, { idempotency: { method: METHOD, requestId: opId, bodyHash } }), [
+  await audit.record(scopeWith(scope, { idempotency: { method: RECORD_AUDIT, requestId: opId, bodyHash } }), [
     entry,
   ])
 }

@@ -1,4 +1,6 @@
 /** Every table of the schema that holds rows of tenants, found in the catalogue: what another plane adds is covered at once. */
+import { CERTIFY_ERASURE } from "../../domain/control/certificate.ts"
+import { RECORD_AUDIT } from "../../domain/outbox/audit-relay.ts"
 import type { Tx } from "./database.ts"
 
 /** A table, quoted for use in a statement, and those it refers to. */
@@ -10,6 +12,8 @@ interface TenantTable {
 
 // The audit log outlives its tenant, and so do the entries of the outbox that are on their way into it.
 const KEPT = ["audit_records", "audit_days", "audit_chains", "outbox", "idempotency"]
+/** Kept answers of callers go with their tenant; these keep the daemon itself from writing an audit record twice. */
+const KEPT_ANSWERS = [RECORD_AUDIT, CERTIFY_ERASURE]
 /** Say nothing about whether a tenant is in use. */
 const INCIDENTAL = ["sagas"]
 
@@ -51,7 +55,18 @@ export async function eraseTenantRows(
     const { count } = await tx.query({ text: `delete from ${name} where tenant = $1`, values: [tenant] })
     if (count > 0) gone.push({ table: name.slice(name.indexOf(".") + 1), count })
   }
+  const answers = await forgetAnswers(tx, tenant)
+  if (answers > 0) gone.push({ table: "idempotency", count: answers })
   return gone
+}
+
+/** Removes the answers kept for callers who repeat themselves: to a later tenant of the same name they would be lies. */
+export async function forgetAnswers(tx: Tx, tenant: string): Promise<number> {
+  const { count } = await tx.query({
+    text: "delete from keelplane.idempotency where tenant = $1 and method <> all ($2::text[])",
+    values: [tenant, KEPT_ANSWERS],
+  })
+  return count
 }
 
 async function tenantTables(tx: Tx, leftOut: readonly string[]): Promise<readonly TenantTable[]> {

@@ -6,7 +6,7 @@ import { DEFAULT_TENANT, PLATFORM_TENANT, type TenantId } from "../../domain/ker
 import { type ControlDeps, controlMutation } from "./control-mutation.ts"
 import { type ResourceRow, ResourceSql } from "./control-resource.ts"
 import { platformScope } from "./platform-scope.ts"
-import { deleteTenantRows, hasTenantRows } from "./tenant-rows.ts"
+import { deleteTenantRows, forgetAnswers, hasTenantRows } from "./tenant-rows.ts"
 
 interface TenantRow extends ResourceRow {
   readonly display_name: string
@@ -66,6 +66,7 @@ export function createTenantStore(deps: ControlDeps): TenantStore {
           throw refused(id, "NOT_EMPTY", "still holds data; empty it, or delete with force")
         }
         const deleted = force ? await deleteTenantRows(tx, id) : 0n
+        if (!force) await forgetAnswers(tx, id)
         await sql.remove(tx, id)
         return deleted
       }),
