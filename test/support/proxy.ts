@@ -191,7 +191,7 @@ export class TcpProxy {
 function drop({ client, server }: Link): void {
   for (const socket of [client, server]) {
     if (socket.destroyed) continue
-    // A connection that is still being made can only be given up; bytes that the other end does not take must not be waited for.
+    // By itself it first waits until everything is written, which a peer that reads nothing never lets happen.
     if (!socket.connecting) socket.resetAndDestroy()
     socket.destroy()
   }
