@@ -78,6 +78,7 @@ export const METRIC = {
   residentBytes: "process_resident_memory_bytes",
   heapBytes: "nodejs_heap_size_used_bytes",
   eventLoopLag: "nodejs_eventloop_lag_seconds",
+  activeResources: "nodejs_active_resources",
   cpuSeconds: "process_cpu_seconds_total",
   startTime: "process_start_time_seconds",
   buildInfo: "keelplane_build_info",
@@ -95,6 +96,7 @@ export const LABEL = {
   sweeper: "sweeper",
   state: "state",
   topic: "topic",
+  type: "type",
   version: "version",
 } as const
 

@@ -13,6 +13,8 @@ export function registerProcessMetrics(registry: MetricRegistry, version: string
   const lag = registry.gauge(METRIC.eventLoopLag, "How late timers ran since the last scrape, in seconds.", [
     LABEL.quantile,
   ])
+  const active = registry.gauge(METRIC.activeResources, "What keeps the event loop busy.", [LABEL.type])
+  const types = new Set<string>()
   registry
     .gauge(METRIC.startTime, "Start of the process in seconds since the epoch.")
     .with()
@@ -35,6 +37,10 @@ export function registerProcessMetrics(registry: MetricRegistry, version: string
       lag.with(name).set(Number.isFinite(late) ? Math.max(0, late) : 0)
     }
     delay.reset()
+    const counts = new Map([...types].map((type) => [type, 0]))
+    for (const type of process.getActiveResourcesInfo()) counts.set(type, (counts.get(type) ?? 0) + 1)
+    for (const [type, count] of counts) active.with(type).set(count)
+    for (const type of counts.keys()) types.add(type)
   })
   return () => delay.disable()
 }
