@@ -7,6 +7,8 @@ import { randomUUID } from "node:crypto"
 import { describe, it } from "node:test"
 import { create, type JsonValue } from "@bufbuild/protobuf"
 import { AdminService } from "../../src/gen/keelplane/v1/admin_service_pb.ts"
+import { CacheService } from "../../src/gen/keelplane/v1/cache_service_pb.ts"
+import { ControlService } from "../../src/gen/keelplane/v1/control_service_pb.ts"
 import { EventService } from "../../src/gen/keelplane/v1/event_service_pb.ts"
 import { MemoryService, VectorSchema } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
 import {
@@ -19,7 +21,7 @@ import {
 import { milvusStandalone } from "../engines/milvus.ts"
 import { administer as administerSql, atEnd as postgresEnd, postgresServers } from "../engines/postgres.ts"
 import { redisSkip, startRedis } from "../engines/redis.ts"
-import { type Daemon, startDaemon } from "../support/daemon.ts"
+import { type Daemon, startDaemon, until } from "../support/daemon.ts"
 import { outcome } from "./outcome.ts"
 import { play } from "./registry.ts"
 import { EPILOGUE, SCENARIO, type Seen } from "./scenario.ts"
@@ -55,18 +57,22 @@ async function milvus(): Promise<Environment> {
   return { KEELPLANE_STORES__VECTORS__URL: await milvusStandalone.url() }
 }
 
+/** Each store on a server of its own kind, and configuration beside events. */
+async function everything(): Promise<Environment> {
+  const all = { ...(await postgres()), ...(await redis()), ...(await cassandra()), ...(await milvus()) }
+  return { ...all, KEELPLANE_STORES__EVENTS__CONFIGS: "true" }
+}
+
 const sqlSkip = postgresServers[0]?.skip ?? "no PostgreSQL"
+
+const everySkip = sqlSkip || redisSkip || cassandraSkip || milvusStandalone.skip
 
 /** Mixes by name: why they cannot be had, and the environment of a daemon on them. */
 const MIXES: readonly (readonly [string, string | false, () => Promise<Environment>])[] = [
   ["PostgreSQL", sqlSkip, postgres],
   ["PostgreSQL and Redis", sqlSkip || redisSkip, async () => ({ ...(await postgres()), ...(await redis()) })],
   ["the embedded database and Cassandra", cassandraSkip, async () => cassandra()],
-  [
-    "PostgreSQL, Cassandra, Milvus and Redis",
-    sqlSkip || redisSkip || cassandraSkip || milvusStandalone.skip,
-    async () => ({ ...(await postgres()), ...(await redis()), ...(await cassandra()), ...(await milvus()) }),
-  ],
+  ["PostgreSQL, Cassandra, Milvus and Redis", everySkip, everything],
 ]
 
 async function live(daemon: Daemon): Promise<Map<string, JsonValue>> {
@@ -82,11 +88,17 @@ async function live(daemon: Daemon): Promise<Map<string, JsonValue>> {
   return answers
 }
 
-/** How often progress is told is the engine's affair, how it ends is not; and where collections live is the mix itself. */
+/**
+ * How often progress is told is the engine's affair, how it ends is not; where collections live is the mix itself; and a search that a slow
+ * machine answers from the records says so, but finds the same.
+ */
 function comparable(step: string, answer: JsonValue | undefined): JsonValue | undefined {
   if (step.endsWith("/OptimizeCollection"))
     return (answer as { readonly answer?: readonly JsonValue[] } | undefined)?.answer?.at(-1)
-  return JSON.parse(JSON.stringify(answer ?? null).replaceAll(/"STORAGE_MODE_\w+"/g, '"<mode>"')) as JsonValue
+  const text = JSON.stringify(answer ?? null).replaceAll(/"STORAGE_MODE_\w+"/g, '"<mode>"')
+  return JSON.parse(text, (name, value: unknown) =>
+    name === "degraded" || name === "degradedBy" ? undefined : value,
+  ) as JsonValue
 }
 
 async function embedded(): Promise<Map<string, JsonValue>> {
@@ -150,4 +162,63 @@ describe("a life on a mix of engines", { timeout: 600_000 }, () => {
       }
     })
   }
+})
+
+describe("the end of a tenant on a mix of engines", { skip: everySkip, timeout: 600_000 }, () => {
+  const tenantId = "leaving"
+  const headers = { "x-keelplane-tenant": tenantId }
+
+  it("takes what he has from every engine, certifies it, and leaves nothing to one of the same name", async () => {
+    const env = await everything()
+    const daemon = await startDaemon({ env, readyTimeoutMs: 120_000 })
+    const channel = daemon.channel()
+    const theirs = daemon.channel(headers)
+    try {
+      const control = channel.stub(ControlService)
+      await control.createTenant({ tenant: { tenantId } })
+      const seen: Seen = new Map()
+      for (const step of SCENARIO) await outcome(() => play(theirs, step, seen))
+      const config = { key: "prompt", value: { case: "structValue", value: { text: "brief" } } } as const
+      await theirs.stub(ControlService).putConfig(config)
+      const vector = create(VectorSchema, { data: { case: "values", value: { values: [1, 0] } } })
+      const memory = theirs.stub(MemoryService)
+      await memory.createCollection({ collection: { id: "leaves", dimension: 2 } })
+      await memory.upsertRecords({ collectionId: "leaves", records: [{ id: "one", vector }] })
+      // A search that says nothing of being degraded has found the copy in the vector store.
+      const query = { target: { case: "vector", value: vector } } as const
+      await until(async () => {
+        const { result } = await memory.search({ collectionId: "leaves", query })
+        return result?.hits.length === 1 && !result.degraded
+      }, "the copy to be in the vector store")
+      await theirs.stub(CacheService).set({ key: "k", value: { case: "text", value: "v" } })
+
+      const { engines } = await channel.stub(AdminService).getStatus({})
+      await assert.rejects(control.deleteTenant({ tenantId }), /FAILED_PRECONDITION|still holds/)
+      const asked = await control.deleteTenant({ tenantId, force: true })
+      await until(async () => {
+        const { saga } = await control.getSaga({ sagaId: asked.sagaId, platform: true })
+        return saga?.certificate !== undefined
+      }, "the tenant to be gone")
+      const { saga } = await control.getSaga({ sagaId: asked.sagaId, platform: true })
+      const certificate = saga?.certificate
+      assert.equal(certificate?.remainingCount, 0n)
+      const stores = new Set(certificate?.removals.map(({ store }) => store))
+      assert.deepEqual([...stores].sort(), engines.map(({ name }) => name).sort())
+      const removed = (store: string, what: string) =>
+        certificate?.removals.find((each) => each.store === store && each.what === what)?.count ?? 0n
+      assert.ok(removed("events", "events") > 0n)
+      assert.ok(removed("events", "configs") > 0n)
+      assert.ok(removed("vectors", "vectors") > 0n)
+      assert.ok(removed("cache", "keys") > 0n)
+
+      await control.createTenant({ tenant: { tenantId } })
+      assert.deepEqual((await theirs.stub(EventService).listStreams({})).streams, [])
+      assert.deepEqual((await memory.listCollections({})).collections, [])
+      assert.equal((await theirs.stub(CacheService).get({ key: "k" })).found, false)
+      assert.equal((await theirs.stub(ControlService).putConfig(config)).config?.version, 1n)
+    } finally {
+      for (const each of [channel, theirs]) each.close()
+      await daemon.stop()
+    }
+  })
 })

@@ -44,6 +44,8 @@ describe("failures of Cassandra", () => {
     assert.deepEqual(reasons(lost), SENT)
     const unsent = Object.assign(lost, { requestNotWritten: true })
     assert.deepEqual(reasons(unsent), same("STORE_UNAVAILABLE"))
+    // The driver's bare words for a statement that it would prepare on a node whose connections have just ended.
+    assert.deepEqual(reasons(new Error("No connection available")), same("STORE_UNAVAILABLE"))
     assert.deepEqual(reasons(new errors.NoHostAvailableError({})), same("STORE_UNAVAILABLE"))
     assert.deepEqual(reasons(new errors.BusyConnectionError("h", 1, 1)), same("OVERLOADED"))
   })

@@ -34,10 +34,8 @@ describe("a conditional write without an answer", () => {
     assert.equal(await lost(undefined, first.version, after(first, 3)), "applied")
   })
 
-  it("did not where the head is as it was, or went on from there without it", async () => {
-    assert.equal(await lost(before, mine.version, before), "lost")
+  it("did not, and never will, where the head went on without it", async () => {
     for (const later of [1, 15]) assert.equal(await lost(before, mine.version, after(before, later)), "lost")
-    assert.equal(await lost(undefined, mine.version, undefined), "lost")
     assert.equal(await lost(undefined, mine.version, nextStamp(undefined)), "lost")
   })
 
@@ -46,10 +44,40 @@ describe("a conditional write without an answer", () => {
     await unsaid(lost(before, mine.version, after(mine, 16)))
     await unsaid(lost(before, mine.version, after(before, 16)))
     await unsaid(lost(before, mine.version, undefined))
+    // Nothing is lost yet that may still be on its way.
+    await unsaid(lost(before, mine.version, before))
+    await unsaid(lost(undefined, mine.version, undefined))
     await unsaid(lost(undefined, mine.version, after(nextStamp(undefined), 20)))
     const away = () => Promise.reject(new DomainError("STORE_UNAVAILABLE", "away"))
     const write = { expected: before.version, version: mine.version }
     await unsaid(settle(write, () => Promise.reject(unknown), away))
+  })
+
+  it("is sent again as it is where the head is as it was, and may have been the one that was faster", async () => {
+    const write = { expected: before.version, version: mine.version }
+    const answers = [() => Promise.reject(unknown), async () => true]
+    const next = () => answers.shift()?.() ?? Promise.reject(new Error("sent too often"))
+    assert.equal(await settle(write, next, async () => before), "applied")
+    for (const [found, fate] of [
+      [mine, "applied"],
+      [nextStamp(before), "lost"],
+    ] as const) {
+      const sent = [() => Promise.reject(unknown), async () => false]
+      const seen = [before, found]
+      const again = () => sent.shift()?.() ?? Promise.reject(new Error("sent too often"))
+      assert.equal(await settle(write, again, async () => seen.shift()), fate)
+    }
+  })
+
+  it("stays in doubt where it is refused when it is sent again", async () => {
+    const write = { expected: before.version, version: mine.version }
+    const sent = [unknown, new DomainError("STORE_UNAVAILABLE", "away")]
+    const settled = settle(
+      write,
+      () => Promise.reject(sent.shift()),
+      async () => before,
+    )
+    await assert.rejects(settled, unknown)
   })
 
   it("is not asked about where the answer says what it came to", async () => {
@@ -75,22 +103,5 @@ describe("an attempt that loses every race", () => {
     })
     await assert.rejects(losing, { reason: "CANCELLED" })
     assert.equal(attempts, 3)
-  })
-
-  it("does not say that nothing was applied while a write may still be on its way", async () => {
-    const before = nextStamp(undefined)
-    const ending = untilApplied(systemScope(), async (doubt) => {
-      if (doubt.late) throw new DomainError("STORE_UNAVAILABLE", "away")
-      const { version } = nextStamp(before)
-      const write = { expected: before.version, version }
-      await settle(
-        write,
-        () => Promise.reject(unknown),
-        async () => before,
-        doubt,
-      )
-      return undefined
-    })
-    await assert.rejects(ending, { reason: "OUTCOME_UNKNOWN" })
   })
 })

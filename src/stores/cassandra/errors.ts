@@ -86,6 +86,7 @@ export function toDomainError(error: unknown, effect: Effect, scope: CallScope):
   }
   if (error instanceof TypeError || error instanceof RangeError || error instanceof errors.ArgumentError)
     return internal(error)
+  if (isUnconnected(error)) return storeUnavailable(error)
   if (error instanceof errors.DriverError)
     return effect === "read" ? storeUnavailable(error) : outcomeUnknown(error)
   return internal(error)
@@ -173,6 +174,11 @@ function isSocketError(error: unknown): boolean {
 
 function notWritten(error: unknown): boolean {
   return error instanceof Error && "requestNotWritten" in error && error.requestNotWritten === true
+}
+
+/** A node that counts as up and has just lost its connections; the driver says so of a statement that it would prepare there. */
+function isUnconnected(error: unknown): boolean {
+  return error instanceof Error && error.message === "No connection available"
 }
 
 function internal(cause: unknown): DomainError {

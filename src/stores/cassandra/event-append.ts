@@ -151,13 +151,23 @@ export class Appender {
         // A batch in doubt may still take place after a later one was refused.
         if (!isUnknown(error)) throw doubt ?? error
         doubt = error
-        const found = await this.#deps.tips.load(scope, tip.stream, true).catch(() => {
-          throw error
-        })
-        if (found.head > tip.head && (await this.#isOurs(scope, tip, plan, attempt))) return true
+        const took = this.#tookPlace(scope, tip, plan, attempt)
+        if (
+          await took.catch(() => {
+            throw error
+          })
+        )
+          return true
       }
     }
     throw doubt
+  }
+
+  /** Whether it is seen to have; otherwise it may still. */
+  async #tookPlace(scope: CallScope, tip: Tip, plan: Plan, attempt: string): Promise<boolean> {
+    // A serial read decides what has reached the servers.
+    const found = await this.#deps.tips.load(scope, tip.stream, true)
+    return found.head > tip.head && this.#isOurs(scope, tip, plan, attempt)
   }
 
   async #isOurs(scope: CallScope, tip: Tip, { placed }: Plan, attempt: string): Promise<boolean> {

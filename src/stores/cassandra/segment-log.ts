@@ -10,7 +10,7 @@ import { createGroupCommit, type GroupCommit, type Outcome } from "../group-comm
 import { ANSWER_MS, type AnswerRow, type Repeatable, Repetitions, requestKeys } from "./answers.ts"
 import type { Cluster } from "./database.ts"
 import { type LogHead, type LogRow, type LogTable, ROOT, SegmentRows } from "./segment-rows.ts"
-import { type Doubt, nextStamp, settle, untilApplied } from "./stamp.ts"
+import { nextStamp, settle, untilApplied } from "./stamp.ts"
 
 /** What differs between logs. */
 export interface LogPolicy<I extends Repeatable, R> {
@@ -95,7 +95,7 @@ export class SegmentLog<I extends Repeatable, R> {
 
   async #run(scope: CallScope, items: readonly I[]): Promise<readonly Outcome<R>[]> {
     try {
-      return await untilApplied(scope, (doubt) => this.#attempt(scope, items, doubt))
+      return await untilApplied(scope, () => this.#attempt(scope, items))
     } catch (error) {
       this.#heads.delete(scope.tenant)
       throw error
@@ -103,11 +103,7 @@ export class SegmentLog<I extends Repeatable, R> {
   }
 
   /** Undefined when another daemon was faster. */
-  async #attempt(
-    scope: CallScope,
-    items: readonly I[],
-    doubt: Doubt,
-  ): Promise<readonly Outcome<R>[] | undefined> {
+  async #attempt(scope: CallScope, items: readonly I[]): Promise<readonly Outcome<R>[] | undefined> {
     const { policy, clock } = this.#options
     const now = clock.now()
     const head = await this.#open(scope, now)
@@ -127,7 +123,6 @@ export class SegmentLog<I extends Repeatable, R> {
       { expected: head.version, version: after.version ?? "" },
       () => this.rows.write(scope, head, after, plan.rows, answers),
       () => this.rows.head(scope, head.segment, true),
-      doubt,
     )
     if (fate === "lost") {
       this.#heads.delete(scope.tenant)

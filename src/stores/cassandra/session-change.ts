@@ -17,7 +17,7 @@ import {
   touchHead,
   writeHead,
 } from "./session-rows.ts"
-import { type Doubt, nextStamp, settle, untilApplied } from "./stamp.ts"
+import { nextStamp, settle, untilApplied } from "./stamp.ts"
 
 /** What a change comes to. */
 export interface Changed {
@@ -64,8 +64,8 @@ export class SessionChanges {
     let known = this.#heads.get(key)
     this.#heads.delete(key)
     let again = false
-    const decided = await untilApplied(scope, async (doubt) => {
-      const remembered = known && (await this.#attempt(scope, sessionId, items, known, doubt))
+    const decided = await untilApplied(scope, async () => {
+      const remembered = known && (await this.#attempt(scope, sessionId, items, known))
       // Only a write proves that a remembered head still holds: what comes to nothing is decided again.
       if (remembered?.after !== undefined) return remembered
       // Answers are looked for after the head: what a head has seen must be seen of them too, on whichever node.
@@ -74,7 +74,7 @@ export class SessionChanges {
       again = true
       known = undefined
       const head = await readHead(this.#cql, scope, sessionId, serial)
-      return this.#attempt(scope, sessionId, items, head, doubt)
+      return this.#attempt(scope, sessionId, items, head)
     })
     return this.#end(key, decided)
   }
@@ -94,7 +94,6 @@ export class SessionChanges {
     sessionId: string,
     items: readonly SessionItem[],
     head: SessionHead,
-    doubt: Doubt,
   ): Promise<Decided | undefined> {
     const now = this.#clock.now()
     const keys = requestKeys(items, ({ operation }) => operation)
@@ -107,7 +106,7 @@ export class SessionChanges {
     if (course.session === undefined || (!course.changed && answers.length === 0)) {
       return { outcomes: repeated.outcomes(outcomes) }
     }
-    const after = await this.#write(scope, course, course.session, answers, doubt)
+    const after = await this.#write(scope, course, course.session, answers)
     return after && { outcomes: repeated.outcomes(outcomes), after }
   }
 
@@ -126,7 +125,6 @@ export class SessionChanges {
     course: Course,
     session: Conversation,
     answers: readonly NewAnswer[],
-    doubt: Doubt,
   ): Promise<SessionHead | undefined> {
     const { head, era } = course
     const { sessionId } = session
@@ -147,7 +145,6 @@ export class SessionChanges {
       { expected: head.version, version: stamp.version },
       async () => (await this.#cql.cas(scope, statements)).applied,
       () => readHead(this.#cql, scope, sessionId, true),
-      doubt,
     )
     if (fate === "lost") return undefined
     if (sooner) await this.#forget(scope, sessionId, head)

@@ -191,6 +191,14 @@ export function clearHead(tenant: string, sessionId: string, expected: string): 
   }
 }
 
+/** Removes an era's messages, or the kept answers; with the head's change, so that no clock but the servers' matters. */
+export function clearPart(tenant: string, sessionId: string, part: string): Statement {
+  return {
+    cql: "delete from sessions where tenant = ? and session_id = ? and part = ?",
+    values: [tenant, sessionId, part],
+  }
+}
+
 /** Adds a message. */
 export function insertMessage(tenant: string, sessionId: string, placed: PlacedMessage): Statement {
   const { era, sequence, createdMs, message } = placed

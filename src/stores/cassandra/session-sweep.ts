@@ -1,9 +1,11 @@
 /** Reclaiming expired sessions. Any number of daemons may do it at once, and die in the middle of it. */
+import type { Session } from "../../domain/event/session-model.ts"
 import { type CallScope, PLATFORM_TENANT, systemScope, type TenantId } from "../../domain/kernel/scope.ts"
 import type { Cluster } from "./database.ts"
+import { isUnknown, outcomeUnknown } from "./errors.ts"
 import { EXPIRY_SHARDS, type ExpiryRow, type FiledSession, type SessionIndex } from "./session-index.ts"
 import { readHead } from "./session-list.ts"
-import { clearHead, moveReminder } from "./session-rows.ts"
+import { clearHead, clearPart, moveReminder, type SessionHead } from "./session-rows.ts"
 import { nextStamp, untilApplied } from "./stamp.ts"
 
 const SWEEP_AT_ONCE = 8
@@ -99,7 +101,7 @@ export async function removeFiled(
   await index.forget(scope, filed.session_id, filed.era, filed.remind_at.getTime())
 }
 
-/** Removes a session with its messages and kept answers. Answers whether it was there. */
+/** Removes a session with its messages and kept answers, all at once. Answers whether it was there. */
 export async function eraseSession(
   cql: Cluster,
   index: SessionIndex,
@@ -107,19 +109,42 @@ export async function eraseSession(
   sessionId: string,
   now: number,
 ): Promise<boolean> {
+  let doubted: SessionHead | undefined
   return untilApplied(scope, async () => {
-    const { session, version, era, remindMs } = await readHead(cql, scope, sessionId, true)
+    const head = await readHead(cql, scope, sessionId, true)
+    // Where an answer was lost it is gone by that very write, or by another one that did the same.
+    const gone = doubted?.session !== undefined && doubted.era !== head.era ? doubted : undefined
+    if (gone?.session !== undefined) return forgetErased(index, scope, gone, gone.session, now)
+    const { session, version, era } = head
     if (session === undefined || version === null) return false
-    const { applied } = await cql.cas(scope, [clearHead(scope.tenant, sessionId, version)])
-    if (!applied) return undefined
-    await cql.write(scope, {
-      cql: "delete from sessions where tenant = ? and session_id = ? and part = ''",
-      values: [scope.tenant, sessionId],
-    })
-    const { agentId, userId, createdMs } = session
-    const filed = { session_id: sessionId, era, agent_id: agentId, user_id: userId }
-    await remove(cql, index, scope, { ...filed, created_at: new Date(createdMs) })
-    await index.forget(scope, sessionId, era, remindMs)
-    return session.expireMs > now
+    // The sweep takes it out of the lists if we die before we do.
+    await index.remind(scope, { ...session, expireMs: now }, era)
+    try {
+      const { applied } = await cql.cas(scope, [
+        clearHead(scope.tenant, sessionId, version),
+        clearPart(scope.tenant, sessionId, ""),
+        clearPart(scope.tenant, sessionId, era),
+      ])
+      return applied ? forgetErased(index, scope, head, session, now) : undefined
+    } catch (error) {
+      if (!isUnknown(error)) throw doubted === undefined ? error : outcomeUnknown(error)
+      doubted = head
+      return undefined
+    }
   })
+}
+
+/** Takes an erased session out of what finds it. Answers whether it had not expired. */
+async function forgetErased(
+  index: SessionIndex,
+  scope: CallScope,
+  { era, remindMs }: SessionHead,
+  { sessionId, agentId, userId, createdMs, expireMs }: Session,
+  now: number,
+): Promise<boolean> {
+  const filed = { session_id: sessionId, era, agent_id: agentId, user_id: userId }
+  await index.unfile(scope, { ...filed, created_at: new Date(createdMs) })
+  await index.forget(scope, sessionId, era, remindMs)
+  await index.forget(scope, sessionId, era, now)
+  return expireMs > now
 }
