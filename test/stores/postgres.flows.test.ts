@@ -1,12 +1,14 @@
 /** Flows over several stores: agents with what they need, the end of tenants and of subjects. */
 import assert from "node:assert/strict"
 import { before, describe, it } from "node:test"
+import { deleteTenantSaga } from "../../src/domain/control/delete-tenant.ts"
 import type { AgentProvision } from "../../src/domain/control/provision-agent.ts"
 import { appendBatch } from "../../src/domain/event/append-events.ts"
 import { DEFAULT_SESSION_TTL_MS } from "../../src/domain/event/session-model.ts"
 import { type CallScope, DEFAULT_TENANT, systemScope, type TenantId } from "../../src/domain/kernel/scope.ts"
 import type { CollectionDraft } from "../../src/domain/memory/model.ts"
 import { ALL_PARTS } from "../../src/domain/memory/model.ts"
+import type { Saga } from "../../src/domain/saga/model.ts"
 import { AGENT, rejects, TENANT, USER, withRequestId } from "../contract/control-support.ts"
 import { freshTenant } from "../engines/pglite.ts"
 import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
@@ -37,8 +39,10 @@ onSqlEngines((open) => {
   describe("flows", () => {
     let world: ReturnType<typeof controlFlows>
     let scope: CallScope
+    let clock: ReturnType<typeof heldClock>
     before(async () => {
-      world = controlFlows(await open(), heldClock())
+      clock = heldClock()
+      world = controlFlows(await open(), clock)
       scope = systemScope(freshTenant())
       await world.tenants.create(systemScope(), scope.tenant, TENANT)
       await world.tenants.ensure(systemScope(), DEFAULT_TENANT)
@@ -145,6 +149,19 @@ onSqlEngines((open) => {
       assert.ok(audited.items[0]?.detailsJson.includes(certificate.digest))
       const nobody = await world.flows.eraseSubject(scope, { kind: "agent", id: "never-was" })
       assert.equal(nobody.certificate?.removals.filter(({ store }) => store !== "cache").length, 0)
+    })
+
+    it("shut a tenant out once, also where nobody kept that it was done", async () => {
+      const platform = systemScope()
+      const id = freshTenant()
+      const { revision } = await world.tenants.create(platform, id, TENANT)
+      const [suspend] = deleteTenantSaga({ ...world, clock, erasers: [] }).steps
+      const input = { ifRevision: revision.toString() }
+      const saga = { id: `end-${id}`, subject: id, input, steps: [] } as unknown as Saga
+      const context = { saga, opId: `end-${id}/suspend`, result: () => ({}) }
+      for (let run = 1; run <= 2; run++) await suspend?.run(platform, context)
+      const { status, revision: now } = await world.tenants.get(platform, id)
+      assert.deepEqual([status, now], ["SUSPENDED", revision + 1n])
     })
 
     it("end a tenant in every store, with a certificate, and refuse to where it holds anything", async () => {

@@ -1,5 +1,4 @@
 /** An agent with what it needs in the other planes: all of it, or none. */
-import { createHash } from "node:crypto"
 import { v5 as uuidv5 } from "uuid"
 import type { Namespaces } from "../cache/namespaces.ts"
 import type { CacheStore } from "../cache/ports.ts"
@@ -7,16 +6,18 @@ import { appendBatch } from "../event/append-events.ts"
 import type { EventLog } from "../event/event-log.ts"
 import { DomainError } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
-import { type CallScope, scopeWith } from "../kernel/scope.ts"
 import { createCollection } from "../memory/create-collection.ts"
 import type { CollectionDraft } from "../memory/model.ts"
 import type { Embedders, MemoryStore } from "../memory/ports.ts"
+import { once } from "../saga/once.ts"
 import type { SagaDefinition, StepContext, StepDefinition } from "../saga/runner.ts"
 import type { AgentFields } from "./model.ts"
 import type { AgentStore, RoleStore } from "./ports.ts"
 
 /** The kind of the saga; its subject is the agent's id. */
 export const CREATE_AGENT = "create-agent"
+
+const METHOD = "keelplane.v1.ControlService/CreateAgent"
 
 /** What an agent is to have besides its row. */
 export interface AgentProvision {
@@ -58,7 +59,7 @@ function agent({ agents }: ProvisionDeps): StepDefinition {
   return {
     name: "agent",
     run: async (scope, context) => {
-      await agents.create(once(scope, context), context.saga.subject, inputOf(context).fields)
+      await agents.create(once(scope, context, METHOD), context.saga.subject, inputOf(context).fields)
       return {}
     },
     // With it go its roles.
@@ -85,7 +86,7 @@ function collection(deps: ProvisionDeps): StepDefinition {
       if (draft === undefined) return {}
       const store = deps.memory
       const complete = { ...draft, defaultTtlMs: draft.defaultTtlMs }
-      await createCollection({ store, embedders: deps.embedders }, once(scope, context), complete)
+      await createCollection({ store, embedders: deps.embedders }, once(scope, context, METHOD), complete)
       return { collection: draft.id }
     },
     undo: async (scope, context) => {
@@ -141,14 +142,6 @@ function inputOf({ saga }: StepContext): {
   readonly provision: AgentProvision
 } {
   return saga.input as unknown as { fields: AgentFields; provision: AgentProvision }
-}
-
-/** The step's own request_id: the store answers a repetition what it answered first. */
-function once(scope: CallScope, { opId }: StepContext): CallScope {
-  const bodyHash = createHash("sha256").update(opId).digest()
-  return scopeWith(scope, {
-    idempotency: { method: "keelplane.v1.ControlService/CreateAgent", requestId: opId, bodyHash },
-  })
 }
 
 /** What is not there any more need not be taken back. */
