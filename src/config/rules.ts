@@ -107,6 +107,13 @@ const pooling: Rule = ({ stores }) =>
     ]
   })
 
+const placing: Rule = ({ stores: { events } }) =>
+  breakWhen(
+    events.configs && !/^(cassandra|scylla):/.test(events.url.reveal()),
+    ["stores", "events", "configs"],
+    "needs a cassandra:// url in stores.events.url; in an SQL database configuration lives in stores.control",
+  )
+
 const caching: Rule = ({ cache }) => [
   ...Object.entries(cache.scripts).flatMap(([name, file]) => unreadable(["cache", "scripts", name], file)),
   ...Object.entries(cache.namespaces).flatMap(([name, policy]) => [
@@ -155,6 +162,7 @@ const RULES: readonly Rule[] = [
   limiting,
   storing,
   pooling,
+  placing,
   caching,
   embedding,
   faulting,

@@ -144,6 +144,12 @@ const events = z
       `\`embedded\`, ${POSTGRES}, or cassandra://user@host1,host2/keyspace?dc=datacenter1&replication=3 (scylla:// is the same). ${HIDDEN}`,
     ),
     password_file: password,
+    configs: z
+      .boolean()
+      .default(false)
+      .describe(
+        "True keeps the versions of ControlService's configuration here too, where this is Cassandra; versions that are in stores.control already are not seen then.",
+      ),
     ...pool,
     ...protection,
   })

@@ -103,6 +103,7 @@ test("each unsafe pair is refused", () => {
     ["auth.token_file", { KEELPLANE_AUTH__MODE: "required", KEELPLANE_TOKEN_FILE: "/nowhere/tokens" }],
     ["limits.default_deadline_ms", { KEELPLANE_LIMITS__MAX_DEADLINE_MS: "1000" }],
     ["limits.in_flight_per_tenant", { KEELPLANE_LIMITS__IN_FLIGHT: "1" }],
+    ["stores.events.configs", { KEELPLANE_STORES__EVENTS__CONFIGS: "true" }],
     ["stores.cache.retry.base_ms", { KEELPLANE_STORES__CACHE__RETRY__BASE_MS: "1000" }],
     ["faults.rules", { KEELPLANE_FAULTS__RULES: "*/*/* before" }],
     [

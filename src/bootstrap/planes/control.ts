@@ -7,7 +7,6 @@ import {
 import {
   AGENT_STORE_OPERATIONS,
   API_KEY_STORE_OPERATIONS,
-  CONFIG_STORE_OPERATIONS,
   ROLE_STORE_OPERATIONS,
   TENANT_STORE_OPERATIONS,
   USER_STORE_OPERATIONS,
@@ -19,13 +18,13 @@ import { createBillingService } from "../../services/billing-service.ts"
 import { createControlService } from "../../services/control-service.ts"
 import { createAgentStore } from "../../stores/postgres/agent-store.ts"
 import { createBudgetStore } from "../../stores/postgres/budget-store.ts"
-import { createConfigStore } from "../../stores/postgres/config-store.ts"
 import { createApiKeyStore } from "../../stores/postgres/key-store.ts"
 import { createRoleStore } from "../../stores/postgres/role-store.ts"
 import { createTenantStore } from "../../stores/postgres/tenant-store.ts"
 import { createUsageStore } from "../../stores/postgres/usage-store.ts"
 import { createUserStore } from "../../stores/postgres/user-store.ts"
 import type { Kit, Plane } from "../kit.ts"
+import { configPlace } from "./configs.ts"
 import { controlFlows, flowSweepers, type OtherPlanes } from "./flows.ts"
 
 const SWEEP_ROWS = 1_000
@@ -55,6 +54,7 @@ export async function controlPlane(kit: Kit, others: OtherPlanes): Promise<Contr
   const agents = kit.guard("control", "agents", createAgentStore(deps), AGENT_STORE_OPERATIONS)
   const roles = kit.guard("control", "roles", createRoleStore(deps), ROLE_STORE_OPERATIONS)
   const flows = controlFlows(kit, { tenants, users, agents, roles, keys, signals }, others)
+  const configs = await configPlace(kit, deps, others.audit)
   kit.before("control", () => rawTenants.ensure(systemScope(), DEFAULT_TENANT))
   return {
     services: [
@@ -65,7 +65,7 @@ export async function controlPlane(kit: Kit, others: OtherPlanes): Promise<Contr
         keys,
         roles,
         flows,
-        configs: kit.guard("control", "configs", createConfigStore(deps), CONFIG_STORE_OPERATIONS),
+        configs: configs.store,
         signals,
         minter: createTokenMinter(),
         pages: kit.pages,
@@ -83,6 +83,7 @@ export async function controlPlane(kit: Kit, others: OtherPlanes): Promise<Contr
           return { removed, more: removed >= SWEEP_ROWS }
         },
       },
+      ...configs.sweepers,
       ...flowSweepers(flows),
     ],
     apiKeys,
