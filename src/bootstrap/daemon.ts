@@ -204,10 +204,8 @@ function createKit(
     handle,
     sql,
     outbox: (store) => outboxes.of(store),
-    tenantErasers: engines.flatMap(({ stores, eraser }) =>
-      eraser === undefined
-        ? []
-        : [guards.guard(stores[0] ?? "control", "eraser", eraser, TENANT_ERASER_OPERATIONS)],
+    tenantErasers: engines.map(({ stores, eraser }) =>
+      guards.guard(stores[0] ?? "control", "eraser", eraser, TENANT_ERASER_OPERATIONS),
     ),
     before: (store, work) => readiness.before(store, work),
     guard: guards.guard,

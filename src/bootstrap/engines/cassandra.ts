@@ -8,6 +8,7 @@ import { capabilityTexts, type OpenEngine } from "./engine.ts"
 export async function openEvents({ stores: { events } }: Config): Promise<OpenEngine> {
   // Imported here, so that a daemon without it never loads the driver.
   const { openCassandra } = await import("../../stores/cassandra/index.ts")
+  const { createCassandraTenantEraser } = await import("../../stores/cassandra/stores.ts")
   const file = events.password_file
   const cassandra: CassandraEngine = openCassandra({
     url: events.url.reveal(),
@@ -25,6 +26,7 @@ export async function openEvents({ stores: { events } }: Config): Promise<OpenEn
     describe: () => ({ engine, capabilities: capabilityTexts(cassandra.capabilities) }),
     ping: (scope) => cassandra.ping(scope),
     pool: () => cassandra.stats(),
+    eraser: createCassandraTenantEraser(cassandra.session, "events"),
     close: () => cassandra.close(),
   }
 }

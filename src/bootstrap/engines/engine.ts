@@ -57,7 +57,7 @@ export interface OpenEngine {
   /** Proves, once its schema is up to date, that it can be used safely. Rejects with STORE_AUTH. */
   verify?(): Promise<void>
   /** Removes what it has of a tenant. */
-  readonly eraser?: TenantEraser
+  readonly eraser: TenantEraser
   /** Ends all connections after the work in flight. */
   close(): Promise<void>
 }

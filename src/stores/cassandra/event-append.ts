@@ -68,8 +68,10 @@ export class Appender {
     const { tips } = this.#deps
     const stream = items[0]?.batch.stream ?? ""
     const key = `${scope.tenant}/${stream}`
-    const known = this.#tips.get(key)
+    const remembered = this.#tips.get(key)
     this.#tips.delete(key)
+    // A write that opens a bucket proves nothing about those before it, which may have been erased.
+    const known = remembered?.epoch === null && remembered.head > 0n ? undefined : remembered
     const tip = known ?? (await tips.load(scope, stream))
     const now = this.#deps.now()
     const plan = await this.#decide(scope, tip, items, now)

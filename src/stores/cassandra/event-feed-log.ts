@@ -72,17 +72,29 @@ export class FeedLog {
       values: [scope.tenant],
     })
     for (let bucket = row?.bucket ?? 0n; bucket >= 0n; bucket--) {
-      const [found] = await this.#cluster.read<{ head: bigint | null }>(
-        scope,
-        {
-          cql: "select distinct tenant, bucket, head from feed where tenant = ? and bucket = ?",
-          values: [scope.tenant, bucket],
-        },
-        { serial },
-      )
-      if (found?.head != null) return found.head
+      let head = await this.#headOf(scope, bucket, serial)
+      if (head === undefined) continue
+      // The newest bucket that is known may have one after it, where a tenant of the same name was erased.
+      for (let next = bucket + 1n; head === next * BUCKET_ENTRIES; next++) {
+        const after = await this.#headOf(scope, next, serial)
+        if (after === undefined) break
+        head = after
+      }
+      return head
     }
     return 0n
+  }
+
+  async #headOf(scope: CallScope, bucket: bigint, serial: boolean): Promise<bigint | undefined> {
+    const [found] = await this.#cluster.read<{ head: bigint | null }>(
+      scope,
+      {
+        cql: "select distinct tenant, bucket, head from feed where tenant = ? and bucket = ?",
+        values: [scope.tenant, bucket],
+      },
+      { serial },
+    )
+    return found?.head ?? undefined
   }
 
   /** Entries from a position on, at most `limit`. */
@@ -136,7 +148,9 @@ export class FeedLog {
     // A write that was not answered may have taken place; only where it did not may the same be written again.
     const placed = await this.#resolve(scope, entries, doubts)
     if (placed !== undefined) return placed
-    const head = this.#heads.get(tenant) ?? (await this.head(scope))
+    const known = this.#heads.get(tenant)
+    // What opens a bucket proves nothing about those before it, which may have been erased.
+    const head = known === undefined || known % BUCKET_ENTRIES === 0n ? await this.head(scope) : known
     const bucket = head / BUCKET_ENTRIES
     const room = Number((bucket + 1n) * BUCKET_ENTRIES - head)
     const now = entries.slice(0, room)

@@ -9,7 +9,7 @@ import type { Snapshots } from "./event-snapshots.ts"
 import type { Tips } from "./event-tip.ts"
 
 /** Partitions of marks, for ever. */
-const SHARDS = 8
+export const SWEEP_SHARDS = 8
 /** Marks that one look at a partition takes. */
 const MARKS = 200
 
@@ -28,7 +28,7 @@ export function markSweep(cluster: Cluster, scope: CallScope, stream: string, ma
 }
 
 function shardOf(tenant: string, stream: string): number {
-  return createHash("sha256").update(`${tenant}/${stream}`).digest().readUInt8(0) % SHARDS
+  return createHash("sha256").update(`${tenant}/${stream}`).digest().readUInt8(0) % SWEEP_SHARDS
 }
 
 /** What reclaiming needs. */
@@ -41,7 +41,7 @@ export interface SweepDeps {
 /** See EventStore.sweep. Revisions have no gaps, so a range of them is a number of events. */
 export async function sweepStreams(deps: SweepDeps, scope: CallScope, limit: number): Promise<number> {
   let swept = 0
-  for (let shard = 0; shard < SHARDS && swept < limit; shard++) {
+  for (let shard = 0; shard < SWEEP_SHARDS && swept < limit; shard++) {
     const rows = await deps.cluster.read<MarkRow>(scope, {
       cql: "select tenant, stream, mark from event_sweeps where shard = ? limit ?",
       values: [shard, MARKS],

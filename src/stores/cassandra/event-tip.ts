@@ -139,7 +139,8 @@ export class Tips {
     if (tip.epoch !== null || tip.bucket === 0n) return
     await this.#cluster.write(scope, {
       cql: "insert into log_buckets (tenant, log, bucket) values (?, ?, ?) using timestamp ?",
-      values: [scope.tenant, `s:${tip.stream}`, tip.bucket, tip.bucket],
+      // The largest of a stream's life wins, and a life after the tenant's end over the one before it.
+      values: [scope.tenant, `s:${tip.stream}`, tip.bucket, BigInt(tip.createdMs) * 1_000n + tip.bucket],
     })
   }
 

@@ -49,15 +49,12 @@ const READ_AT_ONCE = 16
 const PAGE_ROWS = 100
 /** Most jobs that one list looks at; where few of them fit, the page is short and goes on from there. */
 const MAX_LOOKED_AT = 20_000
-/** Most days that are remembered as being on the list. */
-const REMEMBERED = 20_000
 /** After every end. */
 const END_MS = Date.UTC(9999, 11, 31)
 
 class CassandraJobHistory implements JobHistory {
   readonly #cql: Cluster
   readonly #clock: Clock
-  readonly #listed = new Set<string>()
 
   constructor(cql: Cluster, clock: Clock) {
     this.#cql = cql
@@ -68,6 +65,9 @@ class CassandraJobHistory implements JobHistory {
     requireLive(scope)
     if (jobs.length > JOB_HISTORY_BATCH_MAX) throw limitExceeded("jobs", jobs.length, JOB_HISTORY_BATCH_MAX)
     const ended = jobs.map(endedJob)
+    // Each time anew: the list must outlive what is added late, and a tenant of the same name may have been erased.
+    const days = new Set(ended.map(({ endMs }) => utcDay(endMs)))
+    await Promise.all([...days].map((day) => this.#list(scope, day)))
     for (let at = 0; at < ended.length; at += WRITE_AT_ONCE) {
       await Promise.all(ended.slice(at, at + WRITE_AT_ONCE).map((job) => this.#append(scope, job)))
     }
@@ -81,7 +81,6 @@ class CassandraJobHistory implements JobHistory {
       cql: "insert into job_history (tenant, job_id, revision, ended_at, head, bulk) values (?, ?, ?, ?, ?, ?)",
       values: [tenant, id, revision, new Date(endMs), head, bulkText(job)],
     })
-    await this.#list(scope, utcDay(endMs))
     await this.#cql.write(scope, {
       cql: `insert into job_history_by_end (tenant, day, ended_at, job_id, revision, queue, status, head)
         values (?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -101,15 +100,10 @@ class CassandraJobHistory implements JobHistory {
   }
 
   async #list(scope: CallScope, day: string): Promise<void> {
-    // By the day of writing too: the list must outlive what is added late.
-    const key = `${scope.tenant} ${day} ${utcDay(Date.now())}`
-    if (this.#listed.has(key)) return
     await this.#cql.write(scope, {
       cql: "insert into job_history_days (tenant, day) values (?, ?)",
       values: [scope.tenant, day],
     })
-    if (this.#listed.size >= REMEMBERED) this.#listed.clear()
-    this.#listed.add(key)
   }
 
   async get(scope: CallScope, jobId: string): Promise<Job | undefined> {

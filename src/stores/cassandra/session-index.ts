@@ -7,7 +7,7 @@ import type { Cluster } from "./database.ts"
 const HOUR_MS = 3_600_000
 /** Partitions of an hour's expiries. */
 export const EXPIRY_SHARDS = 8
-/** Most days and hours that are remembered as being on their lists. */
+/** Most hours that are remembered as being on their list. */
 const REMEMBERED = 50_000
 
 /** A session as the index knows it. */
@@ -39,7 +39,7 @@ type Filed = Pick<Conversation, "sessionId" | "agentId" | "userId" | "createdMs"
 /** Reads and writes the tables beside the sessions' own. */
 export class SessionIndex {
   readonly #cql: Cluster
-  /** Days and hours that are on their lists for certain. */
+  /** Hours that are on their list for certain. */
   readonly #listed = new Set<string>()
 
   constructor(cql: Cluster) {
@@ -52,7 +52,8 @@ export class SessionIndex {
     const { tenant } = scope
     await Promise.all([
       ...ownersOf(session).map(async (owner) => {
-        await this.#list(`${tenant} ${owner} ${day}`, scope, {
+        // Each time anew: whoever erased a tenant has erased his days.
+        await this.#cql.write(scope, {
           cql: "insert into session_days (tenant, owner, day) values (?, ?, ?)",
           values: [tenant, owner, day],
         })

@@ -5,7 +5,7 @@ import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { Cluster } from "./database.ts"
 
 /** Partitions per tenant, for ever. */
-const SHARDS = 16
+export const NAME_SHARDS = 16
 
 /** Which names. */
 export interface NameRange {
@@ -38,7 +38,7 @@ export class StreamNames {
     const end = prefix + "\u{10ffff}".repeat(64)
     const [sign, from] = after === undefined || compareUtf8(after, prefix) < 0 ? [">=", prefix] : [">", after]
     const shards = await Promise.all(
-      Array.from({ length: SHARDS }, (_, shard) =>
+      Array.from({ length: NAME_SHARDS }, (_, shard) =>
         this.#cluster.read<{ stream: string }>(scope, {
           cql: `select stream from stream_names where tenant = ? and shard = ? and stream ${sign} ? and stream <= ? limit ?`,
           values: [scope.tenant, shard, from, end, limit],
@@ -53,5 +53,5 @@ export class StreamNames {
 }
 
 function shardOf(stream: string): number {
-  return createHash("sha256").update(stream).digest().readUInt8(0) % SHARDS
+  return createHash("sha256").update(stream).digest().readUInt8(0) % NAME_SHARDS
 }

@@ -1,10 +1,11 @@
 /**
- * The end of a tenant in a keyspace: sessions, configuration and what became of jobs, found by their own lists. Audit records outlive
+ * The end of a tenant in a keyspace: streams, sessions, configuration and what became of jobs, found by their own lists. Audit records outlive
  * their tenant. The tenant is shut out before, so that plain deletes meet no conditional writes.
  */
 import type { Removal, TenantEraser } from "../../domain/control/erasure.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { Cluster, Statement } from "./database.ts"
+import { eraseStreams, STREAM_LIST } from "./event-erasure.ts"
 import { SessionIndex } from "./session-index.ts"
 import { eraseSession, removeFiled } from "./session-sweep.ts"
 
@@ -17,6 +18,7 @@ interface Part {
 }
 
 const PARTS: readonly Part[] = [
+  { what: "events", list: STREAM_LIST, erase: eraseStreams },
   { what: "sessions", list: "session_days where tenant = ? and owner = ''", erase: eraseSessions },
   { what: "configs", list: "config_log_segments where tenant = ?", erase: eraseConfigs },
   { what: "job_history", list: "job_history_days where tenant = ?", erase: eraseJobs },
