@@ -1,8 +1,8 @@
 /**
- * `npm run bench [-- --json FILE] [--rounds N] [--ms N] [--only TEXT]`: the daemon on its embedded engines against an empty
- * handler on the same transport; names of engines (`redis`, `postgres`,
- * `cassandra`, `milvus`, or `all`) compare as ./engines/compare says. Both servers live at the same time and are measured in turn, so that a busy machine slows
- * both; figures are medians over rounds, ratios are medians of each round's own ratio.
+ * `npm run bench [-- --json FILE] [--rounds N] [--ms N] [--only TEXT]`: the daemon on its embedded engines against an empty handler on the
+ * same transport. Names of engines (`redis`, `postgres`, `cassandra`, `milvus`, or `all`) compare as ./engines/compare says, `--daprd` with
+ * Dapr's sidecar too. All live at the same time and are measured in turn, so that a busy machine slows all; figures are medians
+ * over rounds, ratios are medians of each round's own ratio.
  */
 import { writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
@@ -21,6 +21,7 @@ const { values: flags, positionals } = parseArgs({
     rounds: { type: "string", default: "3" },
     ms: { type: "string", default: "1500" },
     only: { type: "string", default: "" },
+    daprd: { type: "boolean", default: false },
   },
   allowPositionals: true,
 })
@@ -228,9 +229,11 @@ async function main(): Promise<void> {
   }
 }
 
+// Dapr's sidecar stands beside the daemon on Redis.
+const names = flags.daprd && positionals.length === 0 ? ["redis"] : positionals
 const unknown = positionals.filter((name) => name !== "all" && !ENGINES.has(name))
 if (unknown.length > 0) {
   console.error(`no such engine: ${unknown.join(", ")}; there are ${[...ENGINES.keys()].join(", ")}`)
   process.exit(2)
 }
-await (positionals.length > 0 ? compareAll(positionals, { rounds, durationMs }, flags) : main())
+await (names.length > 0 ? compareAll(names, { rounds, durationMs, daprd: flags.daprd }, flags) : main())

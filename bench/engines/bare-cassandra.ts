@@ -57,7 +57,7 @@ export const open: OpenBare = async (url) => {
     return done
   }
   const conditional = async (queries: { query: string; params: unknown[] }[]) => {
-    const answer = await client.batch(queries, { prepare: true, logged: true })
+    const answer = await client.batch(queries, { prepare: true, logged: false })
     if (!answer.wasApplied()) throw new Error("a conditional batch of the bare driver was refused")
   }
   const long = (value: number) => cassandra.types.Long.fromNumber(value)

@@ -5,19 +5,22 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { formatTable } from "../../demo/latency.ts"
-import { type Daemon, startDaemon } from "../../test/support/daemon.ts"
+import { startDaemon } from "../../test/support/daemon.ts"
 import { cases } from "../cases.ts"
 import { type Load, type Result, send } from "../load.ts"
 import { type Server, startFloor } from "../measure.ts"
 import type { BareLoad } from "./bare.ts"
+import { startDaprd } from "./daprd.ts"
 import type { Engine, RunningEngine, Work } from "./engine.ts"
-import { ADAPTER, BARE, DAEMON, FLOOR, type Measured, middle, type Round, type Way } from "./rounds.ts"
+import { ADAPTER, BARE, DAEMON, DAPRD, FLOOR, type Measured, middle, type Round, type Way } from "./rounds.ts"
 import { type Verdict, verdicts } from "./verdicts.ts"
 
 /** How long and how often. */
 export interface Effort {
   readonly rounds: number
   readonly durationMs: number
+  /** Whether Dapr's sidecar stands beside. */
+  readonly daprd: boolean
 }
 
 /** Of calls whose code has not been compiled yet nothing can be said. */
@@ -65,45 +68,44 @@ class Worker {
 }
 
 /** Those who do the work. */
-class Field {
-  readonly #floor: Server
-  readonly #bare: Worker
-  readonly #adapter: Worker | undefined
-  readonly #daemon: Daemon
+interface Field {
+  readonly floor: Server
+  readonly bare: Worker
+  readonly adapter: Worker | undefined
+  readonly daemon: Server
+  readonly daprd: Server | undefined
+}
 
-  constructor(floor: Server, bare: Worker, adapter: Worker | undefined, daemon: Daemon) {
-    this.#floor = floor
-    this.#bare = bare
-    this.#adapter = adapter
-    this.#daemon = daemon
-  }
+type Run = (durationMs: number, leastCalls: number) => Promise<Result>
 
-  /** All ways to do a work, each as a function of how much. */
-  ways(
-    work: Work,
-    inFlight: number,
-  ): ReadonlyMap<Way, (durationMs: number, leastCalls: number) => Promise<Result>> {
-    const [get] = cases()
-    if (get === undefined) throw new RangeError("no cases")
-    const rpc = ({ address, pid }: Server, { path, bodies }: Pick<Load, "path" | "bodies">) => {
-      return (durationMs: number, leastCalls: number) =>
-        send(address, pid, { path, bodies, inFlight, durationMs, leastCalls })
-    }
-    const by = (worker: Worker, call: string) => (durationMs: number, leastCalls: number) =>
+/** All ways to do a work, each as a function of how much. */
+function waysOf(
+  { floor, bare, adapter, daemon, daprd }: Field,
+  work: Work,
+  inFlight: number,
+): ReadonlyMap<Way, Run> {
+  const [get] = cases()
+  if (get === undefined) throw new RangeError("no cases")
+  const rpc =
+    ({ address, pid }: Server, { path, bodies }: Pick<Load, "path" | "bodies">): Run =>
+    (durationMs, leastCalls) =>
+      send(address, pid, { path, bodies, inFlight, durationMs, leastCalls })
+  const by =
+    (worker: Worker, call: string): Run =>
+    (durationMs, leastCalls) =>
       worker.measure({ call, inFlight, durationMs, leastCalls })
-    const daemon = { address: this.#daemon.address, pid: this.#daemon.process.pid ?? 0 }
-    return new Map([
-      [FLOOR, rpc(this.#floor, get)],
-      [BARE, by(this.#bare, work.bare)],
-      ...Object.entries(work.less ?? {}).map(([name, call]) => [name, by(this.#bare, call)] as const),
-      ...(this.#adapter === undefined ? [] : [[ADAPTER, by(this.#adapter, work.bare)] as const]),
-      [DAEMON, rpc(daemon, work)],
-    ])
-  }
+  const ways = new Map([
+    [FLOOR, rpc(floor, get)],
+    [BARE, by(bare, work.bare)],
+  ])
+  for (const [name, call] of Object.entries(work.less ?? {})) ways.set(name, by(bare, call))
+  if (adapter !== undefined) ways.set(ADAPTER, by(adapter, work.bare))
+  if (daprd !== undefined && work.daprd !== undefined) ways.set(DAPRD, rpc(daprd, work.daprd))
+  return ways.set(DAEMON, rpc(daemon, work))
 }
 
 async function measure(field: Field, work: Work, inFlight: number, effort: Effort): Promise<Measured> {
-  const ways = field.ways(work, inFlight)
+  const ways = waysOf(field, work, inFlight)
   for (const run of ways.values()) {
     const until = performance.now() + WARM_ROUNDS * effort.durationMs
     let calls = 0
@@ -151,16 +153,25 @@ async function measureAll(
   only: string,
 ): Promise<readonly Measured[]> {
   const floor = await startFloor()
-  const workers: Worker[] = []
-  const daemon = await startDaemon({ env: server.env })
-  const channel = daemon.channel()
+  const ends: (() => unknown)[] = [() => floor.process.kill()]
   try {
-    const bare = await Worker.start(engine.bare, server.url)
-    workers.push(bare)
-    const adapter = engine.adapter === undefined ? undefined : await Worker.start(engine.adapter, server.url)
-    if (adapter !== undefined) workers.push(adapter)
+    const own = await startDaemon({ env: server.env })
+    ends.push(() => own.stop())
+    const worker = async (kind: string) => {
+      const started = await Worker.start(kind, server.url)
+      ends.push(() => started.stop())
+      return started
+    }
+    const bare = await worker(engine.bare)
+    const adapter = engine.adapter === undefined ? undefined : await worker(engine.adapter)
+    const isBeside = effort.daprd && server.works.some((work) => work.daprd !== undefined)
+    const daprd = isBeside ? await startDaprd(server.url) : undefined
+    if (daprd !== undefined) ends.push(() => daprd.stop())
+    const channel = own.channel()
+    ends.push(() => channel.close())
     await server.prepare(channel)
-    const field = new Field(floor, bare, adapter, daemon)
+    const daemon = { address: own.address, pid: own.process.pid ?? 0 }
+    const field = { floor, bare, adapter, daemon, daprd }
     const measured: Measured[] = []
     for (const work of server.works.filter(({ name }) => name.includes(only))) {
       for (const inFlight of work.inFlight) {
@@ -170,10 +181,7 @@ async function measureAll(
     }
     return measured
   } finally {
-    channel.close()
-    for (const worker of workers) worker.stop()
-    floor.process.kill()
-    await daemon.stop()
+    for (const end of ends.reverse()) await end()
   }
 }
 

@@ -7,6 +7,12 @@ export interface Target {
   readonly inFlight: number
 }
 
+/** What another sidecar is sent for the same work. */
+export interface PeerWork {
+  readonly path: string
+  readonly bodies: readonly Uint8Array[]
+}
+
 /** One kind of work, by the daemon and by others. */
 export interface Work {
   readonly name: string
@@ -18,6 +24,8 @@ export interface Work {
   readonly bare: string
   /** Calls that do less, for comparison, by what they are called in the table. */
   readonly less?: Readonly<Record<string, string>>
+  /** What Dapr's sidecar is sent, where it can do the same. */
+  readonly daprd?: PeerWork
   readonly inFlight: readonly number[]
   readonly targets: readonly Target[]
 }

@@ -2,6 +2,7 @@
 import { launchRedis, serverTool } from "../../test/support/redis-server.ts"
 import { pathOf } from "../../test/support/tools.ts"
 import { cases, prepareCache } from "../cases.ts"
+import { PEER_WORKS } from "./daprd.ts"
 import { BATCHED, type Engine, UNARY, type Work } from "./engine.ts"
 
 function work(name: string, bare: string, targets: Work["targets"]): Work {
@@ -24,8 +25,8 @@ export const redis: Engine = {
       env: { KEELPLANE_STORES__CACHE__URL: url },
       prepare: prepareCache,
       works: [
-        work("CacheService.Get", "get", UNARY),
-        work("CacheService.Set", "set", UNARY),
+        { ...work("CacheService.Get", "get", UNARY), daprd: PEER_WORKS.get },
+        { ...work("CacheService.Set", "set", UNARY), daprd: PEER_WORKS.set },
         work("CacheService.BatchGet", "batchGet", BATCHED),
       ],
       stop: async () => await server?.stop(),

@@ -21,6 +21,8 @@ export const FLOOR = "empty handler"
 export const BARE = "bare driver"
 /** A store's adapter without the daemon around it. */
 export const ADAPTER = "adapter"
+/** Dapr's sidecar. */
+export const DAPRD = "daprd"
 /** The daemon. */
 export const DAEMON = "daemon"
 
