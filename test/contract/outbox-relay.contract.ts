@@ -3,6 +3,7 @@ import assert from "node:assert/strict"
 import { before, describe, it } from "node:test"
 import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { silentLogger } from "../../src/domain/kernel/logger.ts"
+import { pause } from "../../src/domain/kernel/pause.ts"
 import { systemScope } from "../../src/domain/kernel/scope.ts"
 import type { NewOutboxEntry } from "../../src/domain/outbox/model.ts"
 import type { OutboxStore } from "../../src/domain/outbox/ports.ts"
@@ -142,6 +143,31 @@ export function outboxRelayContract(make: () => Promise<OutboxHarness>): void {
       assert.deepEqual(target.problems, [])
       assert.deepEqual(opIds(target.delivered), ["k:0", "k:1", "k:2", "k:3"])
       assert.deepEqual((await harness.another().listParked(scope, topic, { size: 9 })).items, [])
+    })
+
+    it("brings all over to a target that is too slow for a whole batch", async () => {
+      const [topic, tenant] = [freshTopic(), harness.freshTenant()]
+      await harness.add(Array.from({ length: 16 }, (_, k) => outboxEntry(topic, tenant, `k${k}`, 1)))
+      const target = new Target()
+      const slow: RelayTopic = {
+        topic,
+        timeoutMs: 1_000,
+        backoffMs: [1, 10],
+        handle: async (scope, batch) => {
+          // Nothing is kept of a batch that was not finished in time.
+          await pause(batch.entries.length * 120, scope.signal)
+          if (scope.signal.aborted) throw scope.signal.reason
+          await target.take(batch)
+        },
+      }
+      const one = relay(slow)
+      one.start()
+      await until(() => {
+        harness.clock.advance(5)
+        return target.delivered.length === 16
+      }, "all entries")
+      await one.stop()
+      assert.equal(new Set(opIds(target.delivered)).size, 16)
     })
 
     it("parks the entry at fault alone after its strikes; its neighbours and successors arrive", async () => {

@@ -49,6 +49,7 @@ export interface RelayCounts {
 
 /** How long a relay that is being stopped waits for its store, in milliseconds. */
 const LAST_SETTLING_MS = 3_000
+const DEFAULT_BATCH = 200
 const DEFAULT_POLL_MS = [250, 1_000] as const
 const DEFAULT_BACKOFF_MS = [200, 15_000] as const
 
@@ -58,6 +59,8 @@ export class Relay {
   readonly #abort = new AbortController()
   readonly #workers: Promise<void>[] = []
   readonly #counts = new Map<string, RelayCounts>()
+  /** By topic, how many entries its handler manages in its time, where that is less than it may get. */
+  readonly #manageable = new Map<string, number>()
 
   constructor(options: RelayOptions) {
     this.#options = options
@@ -109,7 +112,8 @@ export class Relay {
   /** `away`: the outbox's own store or the target is not to be had. */
   async #round(topic: RelayTopic): Promise<"worked" | "empty" | "away"> {
     const timeoutMs = topic.timeoutMs ?? 20_000
-    const max = topic.batch ?? 200
+    const most = topic.batch ?? DEFAULT_BATCH
+    const max = Math.min(most, this.#manageable.get(topic.topic) ?? most)
     try {
       const batch = await this.#within(timeoutMs, (scope) =>
         this.#options.store.claim(scope, {
@@ -136,15 +140,30 @@ export class Relay {
       maxStrikes: topic.maxStrikes ?? 10,
       delayMs: (failures) => backoff(topic, failures),
     }
-    const { settlement, away } = await this.#within(timeoutMs, (scope) =>
-      deliver(scope, batch, topic.handle, policy),
-    )
+    const { settlement, away, late } = await this.#within(timeoutMs, async (scope) => {
+      const delivered = await deliver(scope, batch, topic.handle, policy)
+      return { ...delivered, late: scope.signal.aborted && !this.#abort.signal.aborted }
+    })
+    this.#measure(topic, batch, late)
     // Settled even while the relay is being stopped: what is done need not be done again.
     const ms = this.#abort.signal.aborted ? LAST_SETTLING_MS : timeoutMs
     const scope = { ...systemScope(), deadlineMs: Date.now() + ms }
     const settled = await this.#options.store.settle(scope, batch, settlement)
     this.#count(topic.topic, batch, settlement, settled)
     return away
+  }
+
+  /** A batch that takes too long would take too long for ever: the next is half of it, and then they grow one by one. */
+  #measure(
+    { topic, batch: most = DEFAULT_BATCH }: RelayTopic,
+    { entries }: OutboxBatch,
+    late: boolean,
+  ): void {
+    if (late) this.#manageable.set(topic, Math.max(1, Math.floor(entries.length / 2)))
+    else {
+      const size = this.#manageable.get(topic) ?? most
+      if (entries.length >= size && size < most) this.#manageable.set(topic, size + 1)
+    }
   }
 
   #count(
