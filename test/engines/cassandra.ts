@@ -3,10 +3,8 @@
  * packages that all test files share, each in keyspaces of its own. Where none can be had the tests are skipped with the
  * reason; in CI that is a failure.
  */
-import { spawn } from "node:child_process"
 import { createHash, randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
-import { connect, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after } from "node:test"
@@ -22,6 +20,7 @@ import { pathOf, skipReason, type Tool } from "../support/tools.ts"
 import { cassandraJars, java } from "./cassandra-install.ts"
 import { type RunningNode, startNode } from "./cassandra-node.ts"
 import { freePorts } from "./free-ports.ts"
+import { leaseKept } from "./keeper.ts"
 
 const given = process.env.KEELPLANE_TEST_CASSANDRA_URL
 const program: Tool = given === undefined ? await java() : { path: "" }
@@ -63,45 +62,8 @@ export function cassandraHosts(): Promise<string> {
 async function sharedNode(): Promise<string> {
   const place = `${process.getuid?.() ?? 0} ${pathOf(jars)}`
   const name = `keelplane-test-cassandra-${createHash("sha256").update(place).digest("hex").slice(0, 24)}`
-  const until = Date.now() + KEEPER_MS
-  while (Date.now() < until) {
-    const socket = await connected(name)
-    const line = socket === undefined ? undefined : await firstLine(socket)
-    if (socket !== undefined && line !== undefined) {
-      const answer = JSON.parse(line) as { readonly address?: string; readonly failure?: string }
-      if (answer.address === undefined) throw new Error(answer.failure)
-      // Held until we end, and no reason not to.
-      socket.unref()
-      return `cassandra://${answer.address}`
-    }
-    if (socket === undefined) {
-      spawn(process.execPath, [KEEPER, name, pathOf(program), pathOf(jars)], {
-        stdio: "ignore",
-        detached: true,
-      }).unref()
-    }
-    await new Promise((resolve) => setTimeout(resolve, 250))
-  }
-  throw new Error("nobody keeps a Cassandra for the tests")
-}
-
-function connected(name: string): Promise<Socket | undefined> {
-  return new Promise((resolve) => {
-    const socket = connect({ path: `\0${name}` })
-    socket.once("connect", () => resolve(socket))
-    socket.once("error", () => resolve(undefined))
-  })
-}
-
-function firstLine(socket: Socket): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    let text = ""
-    socket.on("data", (chunk) => {
-      text += String(chunk)
-      if (text.includes("\n")) resolve(text.split("\n", 1)[0])
-    })
-    socket.once("close", () => resolve(undefined))
-  })
+  const { address } = await leaseKept(name, KEEPER, [pathOf(program), pathOf(jars)], KEEPER_MS)
+  return `cassandra://${address}`
 }
 
 /** A keyspace's name that nobody has used. */

@@ -1,28 +1,18 @@
-/**
- * The server for all test files of a run. Its etcd listens on two fixed ports, so there is one to a machine: who needs it first starts
- * it, everybody signs in, and the last to sign out ends it.
- */
-import { spawn } from "node:child_process"
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs"
+/** The server for all test files of a run. Its etcd listens on two fixed ports, so there is one to a machine. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { fileURLToPath } from "node:url"
 import { until } from "../support/until.ts"
+import { type Kept, type Lease, leaseKept } from "./keeper.ts"
 
-const HOME = join(tmpdir(), `keelplane-milvus-${process.getuid?.() ?? 0}`)
-const LOCK = `${HOME}.lock`
-const USERS = join(HOME, "users")
-const ME = join(USERS, String(process.pid))
+const KEEPER = fileURLToPath(new URL("./milvus-keeper.ts", import.meta.url))
 const START_MS = 180_000
+/** Where every Milvus of this kind has its etcd. */
+const FIXED_PORTS = [2379, 2380]
 /** Ports of its parts, one after the other. */
 const PARTS = [
   "proxy_internal_port",
@@ -36,140 +26,86 @@ const PARTS = [
   "data_node_port",
 ]
 
-interface Running {
-  readonly pid: number
-  readonly port: number
+/** The URL of the server that runs, for as long as anybody needs it. */
+export function leaseMilvus(tool: string): Promise<Lease> {
+  return leaseKept(`keelplane-test-milvus-${process.getuid?.() ?? 0}`, KEEPER, [tool], 3 * START_MS)
 }
 
-/** Where the server is; starts it where it does not run. */
-export async function joinMilvus(tool: string): Promise<string> {
-  return locked(async () => {
-    const known = running()
-    const server = known ?? (await start(tool))
-    mkdirSync(USERS, { recursive: true })
-    writeFileSync(ME, "")
-    return `milvus://127.0.0.1:${server.port}`
-  })
-}
-
-/** Signs out, and ends the server that nobody else uses. */
-export function leaveMilvus(): Promise<void> {
-  return locked(async () => {
-    rmSync(ME, { force: true })
-    if (users().length > 0) return
-    end()
-  })
-}
-
-function end(): void {
-  const server = running()
-  if (server !== undefined) process.kill(server.pid, "SIGKILL")
-  rmSync(HOME, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
-}
-
-/** Those who signed in and still live. */
-function users(): readonly number[] {
-  if (!existsSync(USERS)) return []
-  return readdirSync(USERS)
-    .map(Number)
-    .filter((pid) => isAlive(pid))
-}
-
-function running(): Running | undefined {
-  const path = join(HOME, "server.json")
-  if (!existsSync(path)) return undefined
-  const server = JSON.parse(readFileSync(path, "utf8")) as Running
-  return isAlive(server.pid) ? server : undefined
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    // A child that has ended and was not waited for still has its number.
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))
-  } catch {
-    return false
-  }
-}
-
-/** One process at a time; a lock whose holder is gone is nobody's. */
-async function locked<T>(work: () => Promise<T>): Promise<T> {
+/** Starts the server; it ends with the process that does so, however that ends. */
+export async function startMilvus(tool: string): Promise<Kept> {
   await until(
-    "the lock of the shared Milvus",
-    () => {
-      try {
-        mkdirSync(LOCK)
-        return true
-      } catch {
-        const [holder] = existsSync(LOCK) ? readdirSync(LOCK) : []
-        if (holder !== undefined && !isAlive(Number(holder))) rmSync(LOCK, { recursive: true, force: true })
-        return false
-      }
-    },
-    2 * START_MS,
+    `nobody listens on ${FIXED_PORTS.join(" and ")}`,
+    async () => (await Promise.all(FIXED_PORTS.map(isFree))).every(Boolean),
+    START_MS,
   )
-  writeFileSync(join(LOCK, String(process.pid)), "")
-  try {
-    return await work()
-  } finally {
-    rmSync(LOCK, { recursive: true, force: true })
-  }
-}
-
-async function start(tool: string): Promise<Running> {
-  rmSync(HOME, { recursive: true, force: true })
-  for (const folder of ["configs", "logs", "data"]) mkdirSync(join(HOME, folder), { recursive: true })
+  const folder = mkdtempSync(join(tmpdir(), "keelplane-milvus-"))
+  for (const name of ["configs", "logs", "data"]) mkdirSync(join(folder, name))
   const first = await freePorts(PARTS.length + 2)
   const metrics = first + PARTS.length + 1
-  writeFileSync(join(HOME, "configs", "milvus.yaml"), configuration(tool, first))
-  copyFileSync(join(tool, "glog.conf"), join(HOME, "configs", "glog.conf"))
-  const log = openSync(join(HOME, "server.log"), "w")
-  const child = spawn(join(tool, "bin", "milvus"), ["run", "standalone"], {
-    cwd: HOME,
+  writeFileSync(join(folder, "configs", "milvus.yaml"), configuration(tool, folder, first))
+  copyFileSync(join(tool, "glog.conf"), join(folder, "configs", "glog.conf"))
+  const child = spawned(tool, folder, metrics)
+  const stop = async () => {
+    child.stdin?.end()
+    if (!isOver(child)) await once(child, "exit")
+    rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
+  }
+  try {
+    await until("Milvus is healthy", () => isHealthy(child, metrics), START_MS)
+  } catch (error) {
+    const log = readFileSync(join(folder, "server.log"), "utf8").slice(-2_000)
+    await stop()
+    throw new Error(`no Milvus: ${log}`, { cause: error })
+  }
+  return { address: `milvus://127.0.0.1:${first + PARTS.length}`, stop }
+}
+
+/** A shell that waits for the server. It outlives us: its input ends then, and with it server and files. */
+function spawned(tool: string, folder: string, metrics: number): ChildProcess {
+  const log = openSync(join(folder, "server.log"), "w")
+  const script = `exec 3<&0
+    "$0" run standalone </dev/null 3<&- & server=$!
+    { read -r _; touch orphaned; kill -KILL $server; } <&3 & watch=$!
+    wait $server; kill $watch; if [ -e orphaned ]; then rm -rf "$PWD"; fi`
+  return spawn("sh", ["-c", script, join(tool, "bin", "milvus")], {
+    cwd: folder,
     detached: true,
-    stdio: ["ignore", log, log],
+    stdio: ["pipe", log, log],
     env: {
       ...process.env,
       LD_LIBRARY_PATH: join(tool, "bin"),
       DEPLOY_MODE: "STANDALONE",
       METRICS_PORT: String(metrics),
-      MILVUS_RUN_DIR: join(HOME, "run"),
-      MILVUSCONF: join(HOME, "configs"),
+      MILVUS_RUN_DIR: join(folder, "run"),
+      MILVUSCONF: join(folder, "configs"),
     },
   })
-  child.unref()
-  const server = { pid: child.pid ?? 0, port: first + PARTS.length }
-  writeFileSync(join(HOME, "server.json"), JSON.stringify(server))
-  await until(
-    "Milvus is healthy",
-    async () => {
-      if (child.exitCode !== null || child.signalCode !== null) {
-        throw new Error(`Milvus ended: ${readFileSync(join(HOME, "server.log"), "utf8").slice(-2_000)}`)
-      }
-      try {
-        const answer = await fetch(`http://127.0.0.1:${metrics}/healthz`, {
-          signal: AbortSignal.timeout(2_000),
-        })
-        return (await answer.text()) === "OK"
-      } catch {
-        return false
-      }
-    },
-    START_MS,
-  )
-  return server
+}
+
+function isOver({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null
+}
+
+async function isHealthy(child: ChildProcess, metrics: number): Promise<boolean> {
+  if (isOver(child)) throw new Error("it ended")
+  try {
+    const answer = await fetch(`http://127.0.0.1:${metrics}/healthz`, { signal: AbortSignal.timeout(2_000) })
+    return (await answer.text()) === "OK"
+  } catch {
+    return false
+  }
 }
 
 /** The package's own configuration with our ports, everything on loopback, and a short tick, which Strong reads wait for. */
-function configuration(tool: string, first: number): string {
+function configuration(tool: string, folder: string, first: number): string {
   const values: Record<string, string> = {
     proxy_port: String(first + PARTS.length),
     etcd_log_level: "error",
-    etcd_log_path: join(HOME, "logs", "etcd.log"),
+    etcd_log_path: join(folder, "logs", "etcd.log"),
     system_log_path: "",
-    etcd_data_dir: join(HOME, "data", "etcd.data"),
-    local_storage_dir: join(HOME, "data"),
-    rocksmq_data_dir: join(HOME, "data", "rocksmq"),
+    etcd_data_dir: join(folder, "data", "etcd.data"),
+    local_storage_dir: join(folder, "data"),
+    rocksmq_data_dir: join(folder, "data", "rocksmq"),
     ...Object.fromEntries(PARTS.map((name, i) => [name, String(first + i)])),
   }
   return readFileSync(join(tool, "config.yaml.template"), "utf8")
@@ -196,7 +132,7 @@ async function freePorts(count: number): Promise<number> {
 }
 
 /** Whether nobody listens on the port, on any interface, for that is where the server's parts will. */
-export function isFree(port: number): Promise<boolean> {
+function isFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer()
     server.once("error", () => resolve(false))

@@ -14,7 +14,7 @@ import { type MilvusEngine, type MilvusOptions, openMilvus } from "../../src/sto
 import { pathOf, skipReason } from "../support/tools.ts"
 import { until } from "../support/until.ts"
 import { milvusLiteTool, milvusServerTool } from "./milvus-install.ts"
-import { joinMilvus, leaveMilvus } from "./milvus-server.ts"
+import { leaseMilvus } from "./milvus-server.ts"
 
 const given = process.env.KEELPLANE_TEST_MILVUS_URL
 const server = given === undefined ? await milvusServerTool() : { path: "" }
@@ -65,9 +65,9 @@ export const milvusLite: MilvusServer = {
 }
 
 async function joined(): Promise<string> {
-  const url = await joinMilvus(pathOf(server))
-  endings.push(leaveMilvus)
-  return url
+  const { address, end } = await leaseMilvus(pathOf(server))
+  endings.push(async () => end())
+  return address
 }
 
 const LITE_MAIN = `
