@@ -1,9 +1,9 @@
-/** Two built daemons with one cache on a Redis or Valkey server. */
+/** Two built daemons with one cache on a Redis or Valkey server. What becomes of a server that is away: away.test.ts. */
 import assert from "node:assert/strict"
 import { test } from "node:test"
 import { CacheService } from "../../src/gen/keelplane/v1/cache_service_pb.ts"
 import { RateLimitService } from "../../src/gen/keelplane/v1/rate_limit_service_pb.ts"
-import { ownServerSkip, redisSkip, redisUrl, startRedis } from "../engines/redis.ts"
+import { redisSkip, redisUrl } from "../engines/redis.ts"
 import { startDaemon } from "../support/daemon.ts"
 
 const text = (value: string) => ({ case: "text", value }) as const
@@ -28,15 +28,4 @@ test("daemons share keys, scripts' effects and limits on a server", { skip: redi
     for (const channel of [left, right]) channel.close()
     await Promise.all(daemons.map((daemon) => daemon.stop()))
   }
-})
-
-test("a cache that cannot be reached stops the start with one line that names the key", {
-  skip: ownServerSkip,
-}, async () => {
-  const server = await startRedis()
-  await server.stop()
-  await assert.rejects(
-    startDaemon({ env: { KEELPLANE_STORES__CACHE__URL: server.url } }),
-    /stores\.cache\.url/,
-  )
 })
