@@ -93,12 +93,7 @@ export class Connection {
     return this.#sent(
       { scope, effect, key: keyOf(command, args) },
       (node) => node.send(command, args),
-      (error, leftMs) => {
-        const word = replyWord(error)
-        if (word === "NOSCRIPT") throw error
-        if (word === undefined || !DETOURS.has(word)) throw toDomainError(error, effect)
-        return this.#follow(error as Error, effect, command, args, Math.min(leftMs, this.#timeoutMs))
-      },
+      (error, leftMs) => this.#refused(error, effect, command, args, leftMs),
     )
   }
 
@@ -137,11 +132,34 @@ export class Connection {
     keys: number,
     words: readonly Word[],
   ): Promise<Answer> {
-    return this.send(scope, effect, "EVALSHA", [sha, keys, ...words]).catch((error: unknown) => {
-      // The server refused it unread, so it may be sent again.
-      if (replyWord(error) !== "NOSCRIPT") throw error
-      return this.send(scope, effect, "EVAL", [text, keys, ...words])
-    })
+    const args = [sha, keys, ...words]
+    return this.#sent(
+      { scope, effect, key: keyOf("EVALSHA", args) },
+      (node) => node.send("EVALSHA", args),
+      async (error, leftMs) => {
+        try {
+          return await this.#refused(error, effect, "EVALSHA", args, leftMs)
+        } catch (refusal) {
+          // The server refused it unread, so it may be sent again.
+          if (replyWord(refusal) !== "NOSCRIPT") throw refusal
+          return await this.send(scope, effect, "EVAL", [text, keys, ...words])
+        }
+      },
+    )
+  }
+
+  /** What comes of a command that was refused: the answer of the server that its keys have gone to, or a failure. */
+  #refused(
+    error: unknown,
+    effect: Effect,
+    command: string,
+    args: readonly Word[],
+    leftMs: number,
+  ): Promise<Answer> {
+    const word = replyWord(error)
+    if (word === "NOSCRIPT") throw error
+    if (word === undefined || !DETOURS.has(word)) throw toDomainError(error, effect)
+    return this.#follow(error as Error, effect, command, args, Math.min(leftMs, this.#timeoutMs))
   }
 
   /** Ends the connections; what is out is answered as lost. */
