@@ -1,7 +1,9 @@
 /** Milvus away, hung, refusing or unable, and what its driver would make of that. */
 import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
 import { createServer, type Socket } from "node:net"
 import { describe, it } from "node:test"
+import { MilvusClient } from "@zilliz/milvus2-sdk-node"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
 import { type Collection, ID_ONLY } from "../../src/domain/memory/model.ts"
 import { parseAddress } from "../../src/stores/milvus/address.ts"
@@ -166,6 +168,27 @@ for (const on of [milvusStandalone, milvusLite]) {
       assert.equal(await vectors.sweep(mine, 10), 1)
       assert.equal(await vectors.sweep({ ...systemScope(), deadlineMs: mine.deadlineMs }, 10), 3)
       assert.equal(await vectors.sweep(theirs, 10), 0)
+    })
+
+    it("finishes a collection that a daemon died over, after it was made and before its index was", async () => {
+      const prefix = `t${randomUUID().replaceAll("-", "")}`
+      const engine = await testMilvus(on, { prefix })
+      const scope = within(120_000)
+      const maker = new MilvusClient({ address: (await on.url()).slice("milvus://".length) })
+      await maker.connectPromise
+      await engine.vectors.write(scope, place, [row])
+      const { data } = await maker.showCollections()
+      const made = data.filter(({ name }) => name.startsWith(`${prefix}_`))
+      assert.equal(made.length, 1)
+      const collection_name = made[0]?.name ?? ""
+      checkStatus(await maker.releaseCollection({ collection_name }))
+      checkStatus(
+        await maker.dropIndex({ collection_name, field_name: "embedding", index_name: "embedding" }),
+      )
+      await maker.closeConnection()
+      const next = await testMilvus(on, { prefix })
+      await next.vectors.write(scope, place, [{ ...row, id: "b" }])
+      assert.equal(await next.vectors.count(scope, collection, undefined), 2)
     })
 
     it("makes a collection anew that the server has lost", async () => {

@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto"
 import { DataType } from "@zilliz/milvus2-sdk-node"
+import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { systemScope } from "../../domain/kernel/scope.ts"
 import type { IndexSpec, Metric } from "../../domain/memory/model.ts"
@@ -108,8 +109,22 @@ export class Places {
     const exists = await this.#connection.call(scope, "read", (client, timeout) =>
       client.hasCollection({ collection_name: collection, timeout }),
     )
-    if (exists.value !== true) await this.#create(scope, collection, place)
+    // One that cannot be brought into memory may have been left half made, by a daemon that died or is still at it.
+    if (exists.value === true && (await this.#loads(scope, collection))) return
+    await this.#create(scope, collection, place)
     await this.load(scope, collection)
+  }
+
+  /** The index is made last, and without it nothing is brought into memory. */
+  async #loads(scope: CallScope, collection: string): Promise<boolean> {
+    try {
+      await this.load(scope, collection)
+      return true
+    } catch (error) {
+      // The driver makes no difference between a server that is away and one that refuses; the next call tells.
+      if (error instanceof DomainError && error.reason === "STORE_UNAVAILABLE") return false
+      throw error
+    }
   }
 
   async #create(scope: CallScope, collection: string, place: VectorPlace): Promise<void> {

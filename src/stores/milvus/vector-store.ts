@@ -91,7 +91,8 @@ export class MilvusVectorStore implements VectorStore {
       const ended = rows.slice(0, most)
       if (ended.length === 0) continue
       const keys = ended.map((row) => String(row.pk))
-      await this.#delete(scope, site, `pk in [${keys.map(encodeText).join(",")}]`)
+      // Its expiry may have been moved since it was found.
+      await this.#delete(scope, site, `${expired} and pk in [${keys.map(encodeText).join(",")}]`)
       swept += ended.filter((row) => Number(row.text_bytes) !== COPY).length
     }
     return swept
@@ -154,15 +155,17 @@ export class MilvusVectorStore implements VectorStore {
 
   async list(scope: CallScope, collection: Collection, query: RecordQuery): Promise<Page<MemoryRecord>> {
     const { order, page, parts, filter } = query
-    const records =
-      order.by === "id" && !order.descending
-        ? await this.#firstById(scope, collection, filter, page, parts)
-        : await this.#firstByScan(scope, collection, filter, order, page, parts)
-    const items = records.slice(0, page.size).map((record) => withParts(record, parts))
-    const last = items.at(-1)
+    const byId = order.by === "id" && !order.descending
+    const first = byId
+      ? await this.#firstById(scope, collection, filter, page, parts)
+      : await this.#firstByScan(scope, collection, filter, order, page)
+    const chosen = first.slice(0, page.size)
+    // What goes between its choice and its reading shortens the page, and does not end the list.
+    const last = first.length > page.size ? chosen.at(-1) : undefined
+    const full = byId ? chosen : await this.#filled(scope, collection, chosen, parts)
     return {
-      items,
-      next: records.length > page.size && last !== undefined ? recordCursor(order, last) : undefined,
+      items: full.map((record) => withParts(record, parts)),
+      next: last === undefined ? undefined : recordCursor(order, last),
     }
   }
 
@@ -202,14 +205,13 @@ export class MilvusVectorStore implements VectorStore {
     return records
   }
 
-  /** The server knows one order only, so for the others the page is chosen out of all ids, and its records read afterwards. */
+  /** The server knows one order only, so for the others the page is chosen out of all ids; its records are read afterwards. */
   async #firstByScan(
     scope: CallScope,
     collection: Collection,
     filter: Filter | undefined,
     order: RecordOrder,
     page: PageRequest,
-    parts: RecordParts,
   ): Promise<readonly MemoryRecord[]> {
     const compare = comparison(order)
     const cursor = page.cursor === undefined ? undefined : atCursor(order, page.cursor)
@@ -224,7 +226,15 @@ export class MilvusVectorStore implements VectorStore {
       first.push(withParts(record, ID_ONLY))
       if (first.length >= 2 * wanted + KEYS_AT_ONCE) first = first.sort(compare).slice(0, wanted)
     }
-    const chosen = first.sort(compare).slice(0, wanted)
+    return first.sort(compare).slice(0, wanted)
+  }
+
+  async #filled(
+    scope: CallScope,
+    collection: Collection,
+    chosen: readonly MemoryRecord[],
+    parts: RecordParts,
+  ): Promise<readonly MemoryRecord[]> {
     if (!parts.text && !parts.metadata && !parts.vector) return chosen
     const full: MemoryRecord[] = []
     for (let at = 0; at < chosen.length; at += KEYS_AT_ONCE) {
