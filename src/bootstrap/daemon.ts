@@ -121,7 +121,7 @@ async function start(
   await add(workPlane(kit))
   const control = await add(controlPlane(kit, { memory, streams, audit, cache }))
   await readiness.start()
-  const monitor = new StoreMonitor(engines, readiness, telemetry.logger)
+  const monitor = new StoreMonitor(engines, readiness, telemetry.logger, guards.answered)
   const admin = adminPlane({
     loaded,
     kit,

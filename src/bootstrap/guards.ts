@@ -22,6 +22,8 @@ export interface Guards {
   readonly switches: BreakerControl
   /** Every bulkhead as it stands. */
   bulkheads(): readonly BulkheadState[]
+  /** How many calls the engine's stores have answered since the start. */
+  answered(engine: OpenEngine): number
   /** Every store's budget of repetitions as it stands. */
   budgets(): readonly BudgetState[]
   /** Stops the breakers' timers. */
@@ -53,6 +55,10 @@ export function createGuards(
     },
     switches: new BreakerSwitches(breakers),
     bulkheads: () => bulkheads.map((bulkhead) => bulkhead.state()),
+    answered: ({ stores }) =>
+      stores
+        .flatMap((store) => Object.values(protections.get(store)?.bulkheads ?? {}))
+        .reduce((sum, bulkhead) => sum + bulkhead.state().answered, 0),
     budgets: () => all.map(({ budget }) => budget.state()),
     close: () => {
       for (const breaker of breakers) breaker.stop()

@@ -31,16 +31,24 @@ export class StoreMonitor {
   readonly #engines: readonly OpenEngine[]
   readonly #readiness: Readiness
   readonly #logger: Logger
+  readonly #answered: (engine: OpenEngine) => number
   readonly #states = new Map<string, State>()
   readonly #timers = new Set<NodeJS.Timeout>()
   /** Whether an engine was up when the health of the services was last set. */
   readonly #told = new Map<OpenEngine, boolean>()
   #stopped = false
 
-  constructor(engines: readonly OpenEngine[], readiness: Readiness, logger: Logger) {
+  /** `answered` says how many calls an engine has answered so far. */
+  constructor(
+    engines: readonly OpenEngine[],
+    readiness: Readiness,
+    logger: Logger,
+    answered: (engine: OpenEngine) => number,
+  ) {
     this.#engines = engines
     this.#readiness = readiness
     this.#logger = logger
+    this.#answered = answered
     for (const { name } of engines) this.#states.set(name, { failures: 0, latencyMs: undefined })
   }
 
@@ -108,6 +116,7 @@ export class StoreMonitor {
     const state = this.#states.get(engine.name)
     if (state === undefined) return
     const started = performance.now()
+    const answered = this.#answered(engine)
     const abort = new AbortController()
     const scope = { ...systemScope(PLATFORM_TENANT, abort.signal), deadlineMs: Date.now() + PING_TIMEOUT_MS }
     const late = setTimeout(() => abort.abort(), PING_TIMEOUT_MS)
@@ -120,7 +129,8 @@ export class StoreMonitor {
       state.latencyMs = performance.now() - started
     } catch {
       // The state says it; what the store said is in the log of the calls that failed.
-      state.failures += 1
+      // A ping that waits behind calls which are answered meanwhile says that there is much to do, not that the store is down.
+      state.failures = this.#answered(engine) > answered ? 0 : state.failures + 1
     } finally {
       clearTimeout(late)
     }

@@ -85,6 +85,7 @@ test("whoever has most of a full line makes room for those who have less, and is
       inFlight: 0,
       queued: 0,
       shed: 4,
+      answered: 5,
     },
   )
 })

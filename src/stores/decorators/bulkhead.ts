@@ -26,6 +26,8 @@ export interface BulkheadState {
   readonly queued: number
   /** Calls that were refused since the start of the daemon. */
   readonly shed: number
+  /** Calls that the store has answered, other than by a failure, since the start of the daemon. */
+  readonly answered: number
 }
 
 /** What a bulkhead is made of. */
@@ -57,13 +59,20 @@ export class Bulkhead {
   readonly #lines = new Map<TenantId, Set<Waiter>>()
   /** Gives a slot back, to the first in line where there is one. */
   readonly leave: () => void
+  /** The same, after an answer. */
+  readonly answer: () => void
   #inFlight = 0
+  #answered = 0
   #queued = 0
   #shed = 0
 
   constructor(options: BulkheadOptions) {
     this.#options = options
     this.leave = () => this.#leave()
+    this.answer = () => {
+      this.#answered += 1
+      this.#leave()
+    }
   }
 
   /** Takes a slot if one is free and nobody waits for it. */
@@ -120,6 +129,7 @@ export class Bulkhead {
       inFlight: this.#inFlight,
       queued: this.#queued,
       shed: this.#shed,
+      answered: this.#answered,
     }
   }
 
@@ -199,8 +209,8 @@ function holding(held: Bulkhead, method: PortMethod, scope: CallScope, rest: rea
     held.leave()
     throw error
   }
-  if (result instanceof Promise) result.then(held.leave, held.leave)
-  else held.leave()
+  if (result instanceof Promise) result.then(held.answer, held.leave)
+  else held.answer()
   return result
 }
 
