@@ -72,6 +72,7 @@ async function everything(): Promise<Record<string, string>> {
     KEELPLANE_STORES__MEMORY__URL: url.href,
     KEELPLANE_STORES__CONTROL__URL: url.href,
     KEELPLANE_STORES__EVENTS__URL: `${hosts}/${keyspace}?replication=1`,
+    KEELPLANE_STORES__EVENTS__CONFIGS: "true",
     KEELPLANE_STORES__VECTORS__URL: await milvusStandalone.url(),
     KEELPLANE_STORES__CACHE__URL: (await startRedis()).url,
   }

@@ -60,9 +60,8 @@ async function configArchive(
   events: EngineHandle | undefined,
   control: SqlEngine,
 ): Promise<Archive> {
-  const settings = config.stores.events
-  const beside = "configs" in settings && settings.configs === true
-  if (!beside || events?.kind !== "cassandra") return createSqlArchive(control, "configs")
+  if (!config.stores.events.configs || events?.kind !== "cassandra")
+    return createSqlArchive(control, "configs")
   const { createCassandraConfigArchive } = await import("../../stores/cassandra/stores.ts")
   return createCassandraConfigArchive(events.cassandra.session)
 }
