@@ -176,8 +176,7 @@ describe("the end of a tenant on a mix of engines", { skip: everySkip, timeout: 
     try {
       const control = channel.stub(ControlService)
       await control.createTenant({ tenant: { tenantId } })
-      const seen: Seen = new Map()
-      for (const step of SCENARIO) await outcome(() => play(theirs, step, seen))
+      await theirs.stub(EventService).appendEvents({ stream: "kept", events: [{ type: "written" }] })
       const config = { key: "prompt", value: { case: "structValue", value: { text: "brief" } } } as const
       await theirs.stub(ControlService).putConfig(config)
       const vector = create(VectorSchema, { data: { case: "values", value: { values: [1, 0] } } })
@@ -186,10 +185,15 @@ describe("the end of a tenant on a mix of engines", { skip: everySkip, timeout: 
       await memory.upsertRecords({ collectionId: "leaves", records: [{ id: "one", vector }] })
       // A search that says nothing of being degraded has found the copy in the vector store.
       const query = { target: { case: "vector", value: vector } } as const
-      await until(async () => {
+      let last = ""
+      const copied = async () => {
         const { result } = await memory.search({ collectionId: "leaves", query })
+        last = `${result?.hits.length} hits, degraded by ${result?.degradedBy}`
         return result?.hits.length === 1 && !result.degraded
-      }, "the copy to be in the vector store")
+      }
+      await until(copied, "the copy to be in the vector store", 180_000).catch((error: unknown) => {
+        throw new Error(`${String(error)}: ${last}`)
+      })
       await theirs.stub(CacheService).set({ key: "k", value: { case: "text", value: "v" } })
 
       const { engines } = await channel.stub(AdminService).getStatus({})
