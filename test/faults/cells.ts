@@ -6,7 +6,7 @@ export const FAULTS = {
   refused: "connections are reset, and nobody listens",
   hang: "the server's processes are stopped (SIGSTOP): connections are taken, nothing answers",
   blackhole: "nothing passes in either direction; what was sent arrives when the fault ends",
-  slow: "each answer takes ten times as long, at least 40 ms",
+  slow: "everything takes 20 ms longer in each direction, some ten times what it took",
   reset: "the request arrives, and the connection is reset in place of the answer",
   "lost reply": "the request arrives, and nothing comes back over its connection any more",
   "read-only": "the server takes reads and refuses writes",

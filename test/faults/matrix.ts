@@ -1,17 +1,19 @@
 /** Plays one cell of the matrix: load, fault, repair, and then what must hold. */
 import assert from "node:assert/strict"
-import { mkdirSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { until } from "../support/until.ts"
 import type { Engine, Fault, Row } from "./cells.ts"
 import { type Caller, DEADLINE_MS, p99, Track } from "./load.ts"
 
+/** A call may come too late in any cell, if the machine has enough else to do. */
+const BUSY = ["OUTCOME_UNKNOWN", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED (without a reason)"]
 /** Everything is slow on a shared machine; nothing here is a promise. */
 const PATIENCE_MS = 90_000
 /** A call may outlive its deadline by 50 ms; the rest is what busy machines add. */
 const MOST_LATE_MS = 2_000
 const BEFORE_CALLS = 8
-const ENOUGH_FAILURES = 12
+const ENOUGH_FAILURES = 10
 const ENOUGH_CALLS = 25
 const AFTER_CALLS = 3
 
@@ -170,7 +172,7 @@ function hold(play: Play, row: Row, others: readonly Track[]): void {
   const is = (expected: string) => (failure: string) =>
     failure === expected || failure.endsWith(` ${expected}`)
   const { must, oneOf = [], may = [] } = play
-  const allowed = [...must, ...oneOf, ...may]
+  const allowed = [...must, ...oneOf, ...may, ...BUSY]
   const strange = told.filter((failure) => !allowed.some((expected) => is(expected)(failure)))
   assert.deepEqual(strange, [], `callers were told what ${play.fault} does not mean`)
   const said = (expected: string) => told.some(is(expected))
@@ -189,7 +191,10 @@ export function keepRows(engine: Engine): readonly Row[] {
   const own = rows.filter((row) => row.engine === engine)
   if (folder !== undefined && folder !== "") {
     mkdirSync(folder, { recursive: true })
-    writeFileSync(join(folder, `${engine}.json`), JSON.stringify(own, null, 1))
+    const file = join(folder, `${engine}.json`)
+    const earlier = existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Row[]) : []
+    const others = earlier.filter(({ fault }) => own.every((row) => row.fault !== fault))
+    writeFileSync(file, JSON.stringify([...others, ...own], null, 1))
   }
   return own
 }

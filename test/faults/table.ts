@@ -1,5 +1,5 @@
 /** The matrix as a table, for the output of a run and for the page about reliability. */
-import type { Row } from "./cells.ts"
+import type { Engine, Fault, Row } from "./cells.ts"
 
 const HEAD = [
   "engine",
@@ -13,8 +13,14 @@ const HEAD = [
   "others' p99 before, during",
 ]
 
+/** A cell that the run left out. */
+export interface Gap {
+  readonly engine: Engine
+  readonly fault: Fault
+}
+
 /** Lines of a Markdown table. */
-export function tableOf(rows: readonly Row[]): readonly string[] {
+export function tableOf(rows: readonly (Row | Gap)[]): readonly string[] {
   return [HEAD, HEAD.map(() => "---"), ...rows.map(columns)].map((cells) => `| ${cells.join(" | ")} |`)
 }
 
@@ -23,7 +29,10 @@ export function print(rows: readonly Row[]): void {
   if (rows.length > 0) console.log(tableOf(rows).join("\n"))
 }
 
-function columns(row: Row): readonly string[] {
+function columns(row: Row | Gap): readonly string[] {
+  if (!("failures" in row)) {
+    return HEAD.map((_, index) => [row.engine, row.fault, "not in this run"][index] ?? "")
+  }
   const told = Object.entries(row.failures)
     .sort(([, a], [, b]) => b - a)
     .map(([failure]) => failure)
