@@ -11,6 +11,7 @@ import { blame } from "./engines/open.ts"
 
 /** How long a start waits for servers that do not answer, in milliseconds. */
 const FIRST_WAIT_MS = 6_000
+const STOP_WAIT_MS = 3_000
 const RETRY_MIN_MS = 250
 const RETRY_MAX_MS = 5_000
 
@@ -66,10 +67,12 @@ export class Readiness {
     await Promise.all(first)
   }
 
-  /** Tries no more. */
+  /** Tries no more. What hangs in a store is left behind after a few seconds. */
   async stop(): Promise<void> {
     this.#stopped.abort()
-    await Promise.all(this.#running)
+    const given = new AbortController()
+    await Promise.race([Promise.all(this.#running), pause(STOP_WAIT_MS, given.signal)])
+    given.abort()
   }
 
   #of(store: StoreName): Preparation {

@@ -132,7 +132,9 @@ const sqlStore = (covers: string) =>
       ...protection,
     })
     .prefault({})
-    .describe(`Where ${covers} live. Stores with the same url share one pool.`)
+    .describe(
+      `Where ${covers} live. Stores with the same url share one pool of the largest size that is asked for.`,
+    )
 
 const events = z
   .strictObject({

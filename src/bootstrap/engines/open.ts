@@ -1,5 +1,5 @@
 /** The engine registry: which stores share which engine, each opened once, in parallel, and only when configured. */
-import type { Config } from "../../config/schema.ts"
+import type { Config, SqlStoreConfig } from "../../config/schema.ts"
 import { openCache } from "./cache.ts"
 import { openEvents } from "./cassandra.ts"
 import { type OpenEngine, STORES, type StoreName } from "./engine.ts"
@@ -54,8 +54,21 @@ async function openGroup(
   if (first === "cache") return openCache(config)
   if (first === "vectors") return openVectors(config)
   if (first === "events" && !isSql(config.stores.events.url.reveal())) return openEvents(config)
-  return openSql(config, stores, config.stores[first], options)
+  return openSql(config, stores, pooled(config, stores, config.stores[first]), options)
 }
+
+/** One pool for all of them: as large as any of them wants it. */
+function pooled(config: Config, stores: readonly StoreName[], first: SqlStoreConfig): SqlStoreConfig {
+  const all = SQL_STORES.filter((name) => stores.includes(name)).map((name) => config.stores[name])
+  return {
+    ...first,
+    pool_min: Math.max(...all.map(({ pool_min }) => pool_min)),
+    pool_max: Math.max(...all.map(({ pool_max }) => pool_max)),
+    pool_waiting: Math.max(...all.map(({ pool_waiting }) => pool_waiting)),
+  }
+}
+
+const SQL_STORES = ["memory", "events", "control"] as const
 
 const isSql = (url: string) => url === "embedded" || /^postgres(ql)?:/.test(url)
 

@@ -239,7 +239,7 @@ export class SagaRunner {
       const result = (await definition.run(scope, contextOf(saga, step.name))) ?? {}
       return this.#moved(saga, at, { state: "done", attempts: step.attempts + 1, result })
     } catch (error) {
-      return this.#failed(saga, at, faultOf(error, step.name), isTransient(error))
+      return this.#failed(saga, at, faultOf(error, step.name), error)
     }
   }
 
@@ -250,14 +250,17 @@ export class SagaRunner {
     return { ...saga, steps, failures: 0, state: open ? saga.state : over }
   }
 
-  #failed(saga: Saga, at: number, fault: SagaFault, transient: boolean): Saga {
+  #failed(saga: Saga, at: number, fault: SagaFault, error: unknown): Saga {
     const failures = saga.failures + 1
     const steps = saga.steps.map((step, index) =>
       index === at ? { ...step, attempts: step.attempts + 1 } : step,
     )
     const tried = { ...saga, steps, failures, fault: saga.state === "compensating" ? saga.fault : fault }
-    if (!transient && saga.state === "running" && !this.#isPastPivot(saga)) return this.#turned(tried, at)
-    if (failures >= this.#maxFailures) return this.#stuck(tried, fault)
+    if (!isTransient(error) && saga.state === "running" && !this.#isPastPivot(saga))
+      return this.#turned(tried, at)
+    // A store may be away for days; what it was to do is done when it is back.
+    const away = error instanceof DomainError && isTransient(error)
+    if (!away && failures >= this.#maxFailures) return this.#stuck(tried, fault)
     const wait = Math.min(RETRY_MIN_MS * 2 ** Math.min(failures - 1, 20), RETRY_MAX_MS)
     return { ...tried, nextMs: this.#clock.now() + wait * (0.75 + Math.random() / 2) }
   }

@@ -197,12 +197,22 @@ async function apply(session: Session, migration: MigrationFile): Promise<void> 
     await session.script("commit")
   } catch (error) {
     if (session.inTransaction) await session.script("rollback")
+    if (!isRefusal(error)) throw error
     const applied = alone ? "it runs again with the next start" : "nothing of it was applied"
     throw new DomainError("SCHEMA_MISMATCH", `migration ${version} (${name}) failed; ${applied}`, {
       metadata: { version: String(version) },
       cause: error,
     })
   }
+}
+
+/** Lost races, cancels, a server that stops or is out of something (classes 40, 53, 55, 57): the next try may well succeed. */
+const PASSING = /^(40|53|55|57)/
+
+/** Whether the server has said no to what the migration does, rather than nothing, or not now. */
+function isRefusal(error: unknown): boolean {
+  const code = (error as { readonly code?: unknown } | null)?.code
+  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) && !PASSING.test(code)
 }
 
 function statementsOf(sql: string): readonly string[] {
