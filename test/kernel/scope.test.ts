@@ -1,6 +1,13 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
-import { type CallScope, DEFAULT_TENANT, PLATFORM_TENANT, scopeWith } from "../../src/domain/kernel/scope.ts"
+import {
+  type CallScope,
+  DEFAULT_TENANT,
+  PLATFORM_TENANT,
+  scopeWith,
+  systemScope,
+} from "../../src/domain/kernel/scope.ts"
+import { endedScope } from "../../src/domain/kernel/wake-ups.ts"
 
 /** A scope as the edge hands it out: most of it is made when it is asked for. */
 class LazyScope implements CallScope {
@@ -34,4 +41,10 @@ test("a scope with other values keeps what is made on demand, and does not make 
   assert.equal(scopeWith(named, { idempotency: undefined }).idempotency, undefined)
   const own = new AbortController().signal
   assert.equal(scopeWith(named, { signal: own }).signal, own)
+})
+
+test("a call that nobody cancelled has met its deadline, even where its timer was a moment early", () => {
+  const soon = { ...systemScope(), deadlineMs: Date.now() + 60_000 }
+  assert.equal(endedScope(soon).reason, "DEADLINE_EXCEEDED")
+  assert.equal(endedScope({ ...soon, signal: AbortSignal.abort() }).reason, "CANCELLED")
 })

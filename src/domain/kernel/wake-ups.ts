@@ -129,7 +129,8 @@ export function tooManyWaiters(maximum: number): DomainError {
 export function endedScope(scope: CallScope): DomainError {
   const reason: unknown = scope.signal.aborted ? scope.signal.reason : undefined
   if (reason instanceof DomainError) return reason
-  if (Date.now() >= scope.deadlineMs) {
+  // Timers may be a moment early: where nobody cancelled, it was the deadline all the same.
+  if (!scope.signal.aborted || Date.now() >= scope.deadlineMs) {
     return new DomainError("DEADLINE_EXCEEDED", "the deadline passed; nothing was done", { cause: reason })
   }
   return new DomainError("CANCELLED", "the call was cancelled", { cause: reason })
