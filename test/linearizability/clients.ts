@@ -14,8 +14,8 @@ import { type Asked, answering, type Told } from "./history.ts"
 /** One call: what is asked, and how. */
 export interface Step {
   readonly asked: Asked
-  /** Makes the call; the same `requestId` for each repetition. */
-  call(channel: Channel, requestId: string, options: CallOptions): Promise<Told>
+  /** Makes the call; the same `requestId` for each repetition. An answer that says itself that it is no answer is undefined. */
+  call(channel: Channel, requestId: string, options: CallOptions): Promise<Told | undefined>
   /** What the client remembers of the answer. */
   learn?(told: Told): void
 }
@@ -151,7 +151,9 @@ const cache: Kind = {
     const get: Step = {
       asked: { op: "get" },
       call: async (channel, _, options) => {
-        const { entry } = await channel.stub(CacheService).get({ key }, options)
+        const { entry, degraded } = await channel.stub(CacheService).get({ key }, options)
+        // A miss for want of the server, as the answer says.
+        if (degraded) return undefined
         const found = entry?.value.case === "text" ? entry.value.value : ""
         return { applied: true, revision: Number(entry?.revision ?? 0), found }
       },

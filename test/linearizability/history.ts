@@ -65,7 +65,7 @@ export class History {
   async note(
     place: Pick<Operation, "kind" | "key" | "client">,
     asked: Asked,
-    attempt: () => Promise<Told>,
+    attempt: () => Promise<Told | undefined>,
     again: boolean,
   ): Promise<Told | undefined> {
     const call = now()
@@ -87,9 +87,10 @@ export class History {
   }
 }
 
-async function endingOf(attempt: () => Promise<Told>): Promise<Ending> {
+async function endingOf(attempt: () => Promise<Told | undefined>): Promise<Ending> {
   try {
-    return { told: await attempt() }
+    const told = await attempt()
+    return told === undefined ? "not applied" : { told }
   } catch (error) {
     if (!(error instanceof CallError)) throw error
     if (NOT_APPLIED.has(error.reason)) return "not applied"

@@ -191,8 +191,9 @@ export class TcpProxy {
 function drop({ client, server }: Link): void {
   for (const socket of [client, server]) {
     if (socket.destroyed) continue
-    // By itself it first waits until everything is written, which a peer that reads nothing never lets happen.
-    if (!socket.connecting) socket.resetAndDestroy()
-    socket.destroy()
+    // A connection that is being made, or was ended in this direction, cannot be reset, and bytes that the other end does not take must not
+    // be waited for.
+    if (socket.connecting || socket.writableEnded || socket.writableLength > 0) socket.destroy()
+    else socket.resetAndDestroy()
   }
 }
