@@ -85,7 +85,7 @@ for (const way of WAYS) {
     it("lets calls in flight finish and ends long polls", async () => {
       await using edge = await open(way)
       const poll = edge.echo({ act: "hang" }, { method: "Poll" })
-      const call = edge.echo({ act: "hang" }, { timeoutMs: 1500 })
+      const call = edge.echo({ act: "hang" }, { timeoutMs: 4_000 })
       await edge.log.until(() => edge.log.started === 2)
       const drained = edge.server.drain(20_000)
       const polled = await poll
