@@ -23,10 +23,10 @@ What callers see when a store is sick, played on real servers behind a proxy, wi
 - the other planes go on: not one of their calls fails;
 - callers succeed again after the repair, without a restart of the daemon.
 
-The figures are of one run on a shared machine with two cores and much else to do. They say how things are proportioned; nothing
+The figures are of one or more runs on a shared machine with two cores and much else to do. They say how things are proportioned; nothing
 asserts them. An outage counts from the fault to the first success of the last caller after the repair, so it holds the time that
 the test let the fault last, until a dozen calls or so had failed. \`healed after\` is the part behind the repair: the breaker's probes
-come 0.5 s after it opens, then at twice the interval each time, up to 30 s. Callers' deadlines are 2 s;
+come 0.5 s after it opens, then at twice the interval each time, up to 30 s. Callers' deadlines are 1.5 to 2 s;
 DEADLINE_EXCEEDED without a reason is the word of the transport of a daemon that is behind, and leaves open what became of a change.
 
 ## What a reason promises
