@@ -3,13 +3,19 @@
  * last step to test files whose path contains one of them: `npm test -- rpc cache`.
  */
 import { spawnSync } from "node:child_process"
-import { globSync } from "node:fs"
-import { availableParallelism } from "node:os"
-import { dirname } from "node:path"
+import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { availableParallelism, tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const wanted = process.argv.slice(2)
+
+/**
+ * Servers, daemons and kills of several test files share two cores in this run. A few files that fail then are tried once more,
+ * alone; what fails there, or more files than this, is no accident.
+ */
+const AGAIN_AT_MOST = 6
 
 /** One command; a failure ends the run with its exit code. */
 function step(name: string, command: string, args: readonly string[]): void {
@@ -43,10 +49,46 @@ if (files.length === 0) {
   console.error(`no test file matches ${wanted.join(", ")}`)
   process.exit(2)
 }
-step("tests", process.execPath, [
-  "--test",
-  `--test-concurrency=${Math.max(2, availableParallelism())}`,
-  "--test-timeout=600000",
-  "--test-reporter=spec",
-  ...files,
-])
+
+const folder = mkdtempSync(join(tmpdir(), "keelplane-tests-"))
+
+/** Runs test files; answers those in which something failed. */
+function run(tests: readonly string[], concurrency: number): readonly string[] {
+  const report = join(folder, `failed-${concurrency}`)
+  const { error, status } = spawnSync(
+    process.execPath,
+    [
+      "--test",
+      `--test-concurrency=${concurrency}`,
+      "--test-timeout=900000",
+      "--test-reporter=spec",
+      "--test-reporter-destination=stdout",
+      "--test-reporter=./scripts/failed-files.ts",
+      `--test-reporter-destination=${report}`,
+      ...tests,
+    ],
+    { cwd: root, stdio: "inherit" },
+  )
+  if (error) throw error
+  if (status === 0) return []
+  const failed = readFileSync(report, "utf8")
+    .split("\n")
+    .filter((line) => line !== "")
+  return failed.length === 0 ? tests : failed
+}
+
+const started = performance.now()
+console.log(`\n== tests: ${files.length} files`)
+let failed = run(files, Math.max(2, availableParallelism()))
+if (failed.length > 0 && failed.length <= AGAIN_AT_MOST) {
+  console.error(`== failed beside others: ${failed.join(" ")}; each is tried once more, alone`)
+  const first = failed
+  failed = run(first, 1)
+  if (failed.length === 0) console.error(`== passed alone: ${first.join(" ")}; they want a look`)
+}
+rmSync(folder, { recursive: true, force: true })
+if (failed.length > 0) {
+  console.error(`== tests failed: ${failed.join(" ")}`)
+  process.exit(1)
+}
+console.log(`== tests ok, ${((performance.now() - started) / 1000).toFixed(1)} s`)
