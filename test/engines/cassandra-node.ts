@@ -19,6 +19,8 @@ export interface NodePlan {
   readonly heapMb: number
   /** Whether logins are asked for (`cassandra` / `cassandra`). */
   readonly logins?: boolean
+  /** Whether it answers a write only once that is in its log, as nodes that are the only one must; ordinary ones sync each second. */
+  readonly durable?: boolean
 }
 
 /** A node that runs. */
@@ -112,7 +114,7 @@ function tailOf(log: string): string {
   }
 }
 
-function yamlOf({ folder, ip, cqlPort, storagePort, seed, place, logins }: NodePlan): string {
+function yamlOf({ folder, ip, cqlPort, storagePort, seed, place, logins, durable }: NodePlan): string {
   const [index, of] = place
   const token = -(2n ** 63n) + (2n ** 64n / BigInt(of)) * BigInt(index)
   return `cluster_name: keelplane-test
@@ -137,8 +139,7 @@ commitlog_directory: ${folder}/commitlog
 hints_directory: ${folder}/hints
 saved_caches_directory: ${folder}/saved_caches
 cdc_raw_directory: ${folder}/cdc
-commitlog_sync: periodic
-commitlog_sync_period: 1000ms
+${durable === true ? "commitlog_sync: batch" : "commitlog_sync: periodic\ncommitlog_sync_period: 1000ms"}
 commitlog_segment_size: 32MiB
 commitlog_total_space: 256MiB
 memtable_heap_space: 96MiB

@@ -141,6 +141,8 @@ async function nodePlan(): Promise<NodePlan> {
     place: [0, 1],
     heapMb: HEAP_MB,
     logins: true,
+    // Killed alone, without replicas that know what it had not written yet.
+    durable: true,
   }
 }
 
