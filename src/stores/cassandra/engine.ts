@@ -1,5 +1,7 @@
 /** What bootstrap gets: a keyspace with its life around it. */
 import type cassandra from "cassandra-driver"
+import { DomainError } from "../../domain/kernel/errors.ts"
+import { pause } from "../../domain/kernel/pause.ts"
 import { type CallScope, systemScope } from "../../domain/kernel/scope.ts"
 import { type CassandraCapabilities, cassandraCapabilities } from "./capabilities.ts"
 import { type ClientSettings, connectClient, type PasswordSource } from "./client.ts"
@@ -67,6 +69,8 @@ export interface CassandraEngine {
   close(): Promise<void>
 }
 
+const LISTED_MS = 10_000
+const LISTED_PAUSE_MS = 100
 const DEFAULT_CONNECT_MS = 5_000
 const DEFAULT_TIMEOUT_MS = 10_000
 const DEFAULT_SPECULATIVE_MS = 250
@@ -107,8 +111,10 @@ export function openCassandra(options: CassandraOptions): CassandraEngine {
     migrate: async (how = {}) => {
       const files = await readMigrations(options.migrations)
       if (!(await withKeyspace(settings, how.dryRun ?? false))) return files
-      await connection.reconnect(scope)
-      return inKeyspace((client) => migrate(client, files, how))
+      return onceListed(async () => {
+        await connection.reconnect(scope)
+        return inKeyspace((client) => migrate(client, files, how))
+      })
     },
     listMigrations: () =>
       inKeyspace(async (client) => listMigrations(client, await readMigrations(options.migrations))),
@@ -128,6 +134,27 @@ export function openCassandra(options: CassandraOptions): CassandraEngine {
       await flight.empty(timeoutMs)
       await connection.close()
     },
+  }
+}
+
+/** The server's word for a keyspace or table that it does not know (Invalid, 0x2200). */
+const UNKNOWN_NAME = 0x2200
+
+/**
+ * Does `work` again while it does not find what is there: another daemon may be making it right now, and a node lists it a moment
+ * before it can be used.
+ */
+async function onceListed<T>(work: () => Promise<T>): Promise<T> {
+  const until = Date.now() + LISTED_MS
+  for (;;) {
+    try {
+      return await work()
+    } catch (error) {
+      const cause =
+        error instanceof DomainError ? (error.cause as { readonly code?: unknown } | undefined) : undefined
+      if (cause?.code !== UNKNOWN_NAME || Date.now() > until) throw error
+      await pause(LISTED_PAUSE_MS, systemScope().signal)
+    }
   }
 }
 
