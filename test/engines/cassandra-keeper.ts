@@ -6,8 +6,8 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { freePorts } from "../support/free-ports.ts"
 import { startNode } from "./cassandra-node.ts"
-import { freePorts } from "./free-ports.ts"
 import { keep } from "./keeper.ts"
 
 const HEAP_MB = 512

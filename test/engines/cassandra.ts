@@ -16,10 +16,10 @@ import {
   type CassandraOptions,
   openCassandra,
 } from "../../src/stores/cassandra/index.ts"
+import { freePorts } from "../support/free-ports.ts"
 import { pathOf, skipReason, type Tool } from "../support/tools.ts"
 import { cassandraJars, java } from "./cassandra-install.ts"
 import { type RunningNode, startNode } from "./cassandra-node.ts"
-import { freePorts } from "./free-ports.ts"
 import { leaseKept } from "./keeper.ts"
 
 const given = process.env.KEELPLANE_TEST_CASSANDRA_URL

@@ -5,16 +5,18 @@
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after } from "node:test"
 import { systemScope } from "../../src/domain/kernel/scope.ts"
 import { type MilvusEngine, type MilvusOptions, openMilvus } from "../../src/stores/milvus/index.ts"
+import { freePort } from "../support/free-ports.ts"
 import { pathOf, skipReason } from "../support/tools.ts"
 import { until } from "../support/until.ts"
 import { milvusLiteTool, milvusServerTool } from "./milvus-install.ts"
 import { leaseMilvus } from "./milvus-server.ts"
+
+export { freePort } from "../support/free-ports.ts"
 
 const given = process.env.KEELPLANE_TEST_MILVUS_URL
 const server = given === undefined ? await milvusServerTool() : { path: "" }
@@ -115,15 +117,6 @@ export async function startMilvusLite(): Promise<{ readonly url: string; stop():
     await engine.close()
   }
   return { url, stop }
-}
-
-/** A port of loopback that nobody listens on. */
-export async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve))
-  const address = probe.address()
-  await new Promise((resolve) => probe.close(resolve))
-  return typeof address === "object" && address !== null ? address.port : 0
 }
 
 /** An engine with names of its own on the server; they are removed, and it is closed, after the tests. */

@@ -1,8 +1,10 @@
 /** Servers that end with the test process that started them, however it ends. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { createServer, Socket } from "node:net"
+import { Socket } from "node:net"
 import { account } from "./postgres-install.ts"
+
+export { freePort } from "../support/free-ports.ts"
 
 /**
  * Starts a server in `folder`, which holds all its files, with its output in `server.log` there. Runs as the account of PostgreSQL
@@ -37,13 +39,4 @@ export function isOver({ exitCode, signalCode }: ChildProcess): boolean {
 export async function exited(child: ChildProcess): Promise<void> {
   child.ref()
   if (!isOver(child)) await once(child, "exit")
-}
-
-/** A port of the loopback interface that nobody listens on now. */
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === "object" && address !== null ? address.port : 0
 }

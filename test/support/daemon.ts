@@ -2,11 +2,13 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { freePort } from "./free-ports.ts"
 import { type Channel, connect } from "./grpc-client.ts"
+
+export { freePort } from "./free-ports.ts"
 
 const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
 
@@ -39,17 +41,6 @@ export interface Daemon {
   end(signal?: NodeJS.Signals): Promise<number | null>
   /** Ends it and removes a throwaway data directory. */
   stop(): Promise<void>
-}
-
-/** A TCP port on loopback that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1")
-  await once(server, "listening")
-  const address = server.address()
-  server.close()
-  await once(server, "close")
-  if (address === null || typeof address === "string") throw new Error("no port")
-  return address.port
 }
 
 /** Waits until `condition` holds; fails with `what` after the limit. */

@@ -14,12 +14,14 @@ import {
   renameSync,
   rmSync,
 } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import { Redis } from "ioredis"
+import { freePort } from "./free-ports.ts"
 import { CACHE, type Tool } from "./tools.ts"
+
+export { freePort } from "./free-ports.ts"
 
 const run = promisify(execFile)
 
@@ -92,15 +94,6 @@ async function install(path: string): Promise<void> {
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-}
-
-/** A port that was free just now. */
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === "object" && address !== null ? address.port : 0
 }
 
 /** Starts a server; whoever does stops it. Ends with the process in any case. */

@@ -12,6 +12,12 @@ export async function freePorts(host: string, count: number): Promise<readonly n
   return ports
 }
 
+/** One port of loopback. */
+export async function freePort(): Promise<number> {
+  const [port = 0] = await freePorts("127.0.0.1", 1)
+  return port
+}
+
 function listening(host: string): Promise<Server> {
   const server = createServer()
   return new Promise((resolve, reject) => {
