@@ -38,8 +38,14 @@ const DIRECTIONS: readonly (readonly [from: string, to: readonly string[]])[] = 
   ["src/stores/decorators/", ["src/stores/decorators/", "src/domain/"]],
   ["src/stores/embedders/", ["src/stores/embedders/", "src/domain/"]],
   ["src/stores/inprocess/", ["src/stores/inprocess/", "src/stores/group-commit.ts", "src/domain/"]],
-  ["src/stores/postgres/", ["src/stores/postgres/", "src/stores/group-commit.ts", "src/domain/"]],
-  ["src/stores/cassandra/", ["src/stores/cassandra/", "src/stores/group-commit.ts", "src/domain/"]],
+  [
+    "src/stores/postgres/",
+    ["src/stores/postgres/", "src/stores/group-commit.ts", "src/stores/migration-log.ts", "src/domain/"],
+  ],
+  [
+    "src/stores/cassandra/",
+    ["src/stores/cassandra/", "src/stores/group-commit.ts", "src/stores/migration-log.ts", "src/domain/"],
+  ],
   // A subscription's buffer is the same wherever messages come from.
   ["src/stores/redis/", ["src/stores/redis/", "src/stores/inprocess/subscriber.ts", "src/domain/"]],
   ["src/stores/", ["src/stores/", "src/domain/"]],

@@ -7,6 +7,14 @@ import { readdir, readFile } from "node:fs/promises"
 import type cassandra from "cassandra-driver"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { pause } from "../../domain/kernel/pause.ts"
+import {
+  type AppliedMigration,
+  type MigrationStatus,
+  migrationStatuses,
+  pendingMigrations,
+} from "../migration-log.ts"
+
+export type { MigrationStatus } from "../migration-log.ts"
 
 /** One migration file: `NNNN_name.cql`. */
 export interface MigrationFile {
@@ -15,16 +23,6 @@ export interface MigrationFile {
   readonly statements: readonly string[]
   /** SHA-256 of the file, in hex. */
   readonly checksum: string
-}
-
-/** A migration and whether the keyspace has it. */
-export interface MigrationStatus {
-  readonly version: number
-  readonly name: string
-  readonly checksum: string
-  /** When it was applied; undefined while it is pending. */
-  readonly appliedAt?: Date | undefined
-  readonly durationMs?: number | undefined
 }
 
 /** How {@link migrate} runs. */
@@ -82,13 +80,13 @@ export async function migrate(
   migrations: readonly MigrationFile[],
   options: MigrateOptions = {},
 ): Promise<readonly MigrationFile[]> {
-  const todo = pending(migrations, await applied(client))
+  const todo = pendingMigrations("keyspace", migrations, await applied(client))
   if (options.dryRun === true || todo.length === 0) return todo
   for (const statement of BOOKKEEPING) await change(client, statement)
   const owner = randomUUID()
   await lock(client, owner)
   try {
-    const left = pending(migrations, await applied(client))
+    const left = pendingMigrations("keyspace", migrations, await applied(client))
     for (const migration of left) {
       options.onApply?.(migration)
       await apply(client, migration, owner)
@@ -104,12 +102,7 @@ export async function listMigrations(
   client: cassandra.Client,
   migrations: readonly MigrationFile[],
 ): Promise<readonly MigrationStatus[]> {
-  const done = await applied(client)
-  pending(migrations, done)
-  return migrations.map(({ version, name, checksum }) => {
-    const row = done.get(version)
-    return { version, name, checksum, appliedAt: row?.appliedAt, durationMs: row?.durationMs }
-  })
+  return migrationStatuses("keyspace", migrations, await applied(client))
 }
 
 const BOOKKEEPING = [
@@ -122,14 +115,7 @@ const SCHEMA = "keelplane"
 const LOCK = "migrate"
 const LOCKING = { prepare: true, readTimeout: STATEMENT_MS }
 
-interface Done {
-  readonly name: string
-  readonly checksum: string
-  readonly appliedAt: Date
-  readonly durationMs: number
-}
-
-async function applied(client: cassandra.Client): Promise<ReadonlyMap<number, Done>> {
+async function applied(client: cassandra.Client): Promise<ReadonlyMap<number, AppliedMigration>> {
   const known = await client.execute(
     "select table_name from system_schema.tables where keyspace_name = ? and table_name = 'schema_migrations'",
     [client.keyspace],
@@ -152,30 +138,6 @@ async function applied(client: cassandra.Client): Promise<ReadonlyMap<number, Do
       },
     ]),
   )
-}
-
-function pending(migrations: readonly MigrationFile[], done: ReadonlyMap<number, Done>): MigrationFile[] {
-  const known = new Map(migrations.map((migration) => [migration.version, migration]))
-  for (const [version, { name, checksum }] of done) {
-    const migration = known.get(version)
-    if (migration === undefined) {
-      throw mismatch(
-        `the keyspace has migration ${version} (${name}), which this version does not know: it is newer`,
-        version,
-      )
-    }
-    if (migration.checksum !== checksum) {
-      throw mismatch(
-        `migration ${version} (${name}) was changed after it was applied to this keyspace`,
-        version,
-      )
-    }
-  }
-  return migrations.filter(({ version }) => !done.has(version))
-}
-
-function mismatch(message: string, version: number): DomainError {
-  return new DomainError("SCHEMA_MISMATCH", message, { metadata: { version: String(version) } })
 }
 
 /** Waits for another daemon that migrates; a lock whose holder died expires. */

@@ -3,8 +3,16 @@ import { createHash } from "node:crypto"
 import { readdir, readFile } from "node:fs/promises"
 import { setTimeout } from "node:timers/promises"
 import { DomainError } from "../../domain/kernel/errors.ts"
+import {
+  type AppliedMigration,
+  type MigrationStatus,
+  migrationStatuses,
+  pendingMigrations,
+} from "../migration-log.ts"
 import { encode } from "./exchange.ts"
 import type { Session } from "./session.ts"
+
+export type { MigrationStatus } from "../migration-log.ts"
 
 /** One migration file: `NNNN_name.sql`. */
 export interface MigrationFile {
@@ -13,16 +21,6 @@ export interface MigrationFile {
   readonly sql: string
   /** SHA-256 of the file, in hex. */
   readonly checksum: string
-}
-
-/** A migration and whether the database has it. */
-export interface MigrationStatus {
-  readonly version: number
-  readonly name: string
-  readonly checksum: string
-  /** When it was applied; undefined while it is pending. */
-  readonly appliedAt?: Date | undefined
-  readonly durationMs?: number | undefined
 }
 
 /** How {@link migrate} runs. */
@@ -81,12 +79,12 @@ export async function migrate(
   migrations: readonly MigrationFile[],
   options: MigrateOptions = {},
 ): Promise<readonly MigrationFile[]> {
-  if (options.dryRun === true) return pending(migrations, await applied(session))
+  if (options.dryRun === true) return pendingMigrations("database", migrations, await applied(session))
   // Whoever waits inside of a statement holds a snapshot, and the build of an index would wait for that.
   while (!(await locked(session))) await setTimeout(LOCK_POLL_MS)
   try {
     await session.script(BOOKKEEPING)
-    const todo = pending(migrations, await applied(session))
+    const todo = pendingMigrations("database", migrations, await applied(session))
     for (const migration of todo) {
       options.onApply?.(migration)
       await apply(session, migration)
@@ -102,12 +100,7 @@ export async function listMigrations(
   session: Session,
   migrations: readonly MigrationFile[],
 ): Promise<readonly MigrationStatus[]> {
-  const done = await applied(session)
-  pending(migrations, done)
-  return migrations.map(({ version, name, checksum }) => {
-    const row = done.get(version)
-    return { version, name, checksum, appliedAt: row?.appliedAt, durationMs: row?.durationMs }
-  })
+  return migrationStatuses("database", migrations, await applied(session))
 }
 
 async function locked(session: Session): Promise<boolean> {
@@ -126,14 +119,7 @@ create table if not exists keelplane.schema_migrations (
   duration_ms  int         not null
 )`
 
-interface Applied {
-  readonly name: string
-  readonly checksum: string
-  readonly appliedAt: Date
-  readonly durationMs: number
-}
-
-async function applied(session: Session): Promise<ReadonlyMap<number, Applied>> {
+async function applied(session: Session): Promise<ReadonlyMap<number, AppliedMigration>> {
   const [exists] = await session.run([
     encode({ text: "select to_regclass('keelplane.schema_migrations') is not null as exists" }),
   ])
@@ -154,30 +140,6 @@ async function applied(session: Session): Promise<ReadonlyMap<number, Applied>> 
       },
     ]),
   )
-}
-
-function pending(migrations: readonly MigrationFile[], done: ReadonlyMap<number, Applied>): MigrationFile[] {
-  const known = new Map(migrations.map((migration) => [migration.version, migration]))
-  for (const [version, { name, checksum }] of done) {
-    const migration = known.get(version)
-    if (migration === undefined) {
-      throw mismatch(
-        `the database has migration ${version} (${name}), which this version does not know: it is newer`,
-        version,
-      )
-    }
-    if (migration.checksum !== checksum) {
-      throw mismatch(
-        `migration ${version} (${name}) was changed after it was applied to this database`,
-        version,
-      )
-    }
-  }
-  return migrations.filter(({ version }) => !done.has(version))
-}
-
-function mismatch(message: string, version: number): DomainError {
-  return new DomainError("SCHEMA_MISMATCH", message, { metadata: { version: String(version) } })
 }
 
 async function apply(session: Session, migration: MigrationFile): Promise<void> {
