@@ -2,8 +2,9 @@
 import { createHash } from "node:crypto"
 import type { Clock } from "../kernel/clock.ts"
 import { DomainError, isStoreAway } from "../kernel/errors.ts"
-import { parseTenantId, systemScope, type TenantId } from "../kernel/scope.ts"
+import { parseTenantId, type TenantId } from "../kernel/scope.ts"
 import { parseToken } from "./api-key-token.ts"
+import { lookUpScope } from "./look-up.ts"
 import type { ApiKeyStore, KeyRecord } from "./ports.ts"
 import type { ControlSignals } from "./signals.ts"
 import { judgeToken } from "./verify-api-key.ts"
@@ -44,9 +45,6 @@ export interface ApiKeyAuthenticatorOptions {
   readonly graceMs?: number
 }
 
-/** Longest look-up, in milliseconds: it stands before the call, which has a deadline of its own. */
-const LOOK_UP_MS = 2_000
-
 interface Entry {
   /** undefined for a token that was refused. */
   readonly caller: AuthenticatedKey | undefined
@@ -80,7 +78,7 @@ export function createApiKeyAuthenticator(
     const asked = generation
     let record: KeyRecord | undefined
     try {
-      record = await deps.keys.find({ ...systemScope(), deadlineMs: Date.now() + LOOK_UP_MS }, id)
+      record = await deps.keys.find(lookUpScope(), id)
     } catch (error) {
       const known = entries.get(digest)
       if (isStoreAway(error) && known?.caller !== undefined && known.graceUntil > deps.clock.now())

@@ -1,7 +1,8 @@
 /** Which tenants there are, answered from memory: every call asks. */
 import type { Clock } from "../kernel/clock.ts"
 import { DomainError, isStoreAway, notFound } from "../kernel/errors.ts"
-import { type CallScope, DEFAULT_TENANT, systemScope, type TenantId } from "../kernel/scope.ts"
+import { DEFAULT_TENANT, type TenantId } from "../kernel/scope.ts"
+import { lookUpScope } from "./look-up.ts"
 import type { TenantStatus } from "./model.ts"
 import type { TenantStore } from "./ports.ts"
 import type { ControlSignals } from "./signals.ts"
@@ -27,9 +28,6 @@ export interface TenantDirectoryOptions {
   /** How long what was known is believed while the store is away; 300000 by default. */
   readonly graceMs?: number
 }
-
-/** Longest look-up, in milliseconds. */
-const LOOK_UP_MS = 2_000
 
 interface Entry {
   readonly status: TenantStatus | undefined
@@ -94,11 +92,6 @@ export function createTenantDirectory(
     },
     close,
   }
-}
-
-/** A look-up stands before every call, so it must not use up the call's whole deadline when the store hangs. */
-function lookUpScope(): CallScope {
-  return { ...systemScope(), deadlineMs: Date.now() + LOOK_UP_MS }
 }
 
 function refuse(tenant: string, status: TenantStatus | undefined): void {
