@@ -1,27 +1,18 @@
 /** From raw request to a message that keeps the proto's rules. */
-import {
-  create,
-  type DescField,
-  type DescMessage,
-  fromBinary,
-  hasOption,
-  type Message,
-} from "@bufbuild/protobuf"
+import { create, type DescMessage, type Message } from "@bufbuild/protobuf"
 import { pathToString } from "@bufbuild/protobuf/reflect"
 import type { Validator } from "@bufbuild/protovalidate"
 import { DomainError, limitExceeded } from "../domain/kernel/errors.ts"
-import {
-  field as fieldRules,
-  message as messageRules,
-  oneof as oneofRules,
-} from "../gen/buf/validate/validate_pb.ts"
+import { compileDecoder, type Decode } from "./codec/decode.ts"
+import { isDeeperThan } from "./codec/depth.ts"
+import { type Accepts, compileRules, hasRules } from "./codec/rules.ts"
 import type { RpcLimits } from "./limits.ts"
 
 /** Makes messages of one type. */
 export interface Acceptor {
   /** Takes bytes, or a message that a transport has decoded already; answers the message or throws DomainError. */
   readonly accept: (raw: unknown) => object
-  /** Compiles the type's rules now rather than with the first message, which takes some milliseconds. Throws where they do not compile. */
+  /** Compiles decoder and rules now rather than with the first message, which takes some milliseconds. Throws where rules do not compile. */
   readonly warm: () => void
 }
 
@@ -35,18 +26,24 @@ export function recursionLimit(maxDepth: number): number {
 
 /** The acceptor of one request type. */
 export function createAcceptor(desc: DescMessage, validator: Validator, limits: RpcLimits): Acceptor {
-  const options = { readUnknownFields: false, recursionLimit: recursionLimit(limits.maxDepth) }
+  const { maxDepth } = limits
   const deep = reaches(desc, canNest)
-  const ruled = reaches(desc, hasRules)
+  const ruled = hasRules(desc)
+  let compiled: Fast | undefined
+  const fast = () => {
+    compiled ??= compileFast(desc, maxDepth)
+    return compiled
+  }
   return {
     accept(raw) {
-      const message =
-        raw instanceof Uint8Array ? decode(desc, raw, options, limits.maxDepth) : (raw as Message)
-      if (deep) checkDepth(message, limits.maxDepth)
-      if (ruled) check(validator, desc, message)
+      const { decode, accepts } = compiled ?? fast()
+      const message = raw instanceof Uint8Array ? decoded(desc, decode, raw, maxDepth) : (raw as Message)
+      if (deep && isDeeperThan(maxDepth, message)) throw limitExceeded("depth", maxDepth + 1, maxDepth)
+      if (ruled && accepts?.(message) !== true) check(validator, desc, message)
       return message
     },
     warm() {
+      fast()
       if (!ruled) return
       const trial = validator.validate(desc, create(desc))
       if (trial.kind === "error") throw trial.error
@@ -54,14 +51,19 @@ export function createAcceptor(desc: DescMessage, validator: Validator, limits: 
   }
 }
 
-function decode(
-  desc: DescMessage,
-  bytes: Uint8Array,
-  options: { readUnknownFields: boolean; recursionLimit: number },
-  maxDepth: number,
-): Message {
+/** What is compiled with the first message. */
+interface Fast {
+  readonly decode: Decode
+  readonly accepts: Accepts | undefined
+}
+
+function compileFast(desc: DescMessage, maxDepth: number): Fast {
+  return { decode: compileDecoder(desc, recursionLimit(maxDepth)), accepts: compileRules(desc) }
+}
+
+function decoded(desc: DescMessage, decode: Decode, bytes: Uint8Array, maxDepth: number): Message {
   try {
-    return fromBinary(desc, bytes, options)
+    return decode(bytes)
   } catch (cause) {
     throw undecodable(desc.typeName, cause, maxDepth)
   }
@@ -92,35 +94,12 @@ function reaches(
   )
 }
 
-function hasRules(desc: DescMessage): boolean {
-  return (
-    hasOption(desc, messageRules) ||
-    desc.oneofs.some((each) => hasOption(each, oneofRules)) ||
-    desc.fields.some((each: DescField) => hasOption(each, fieldRules))
-  )
-}
-
 /** Types whose values can nest without end: JSON, and those that contain themselves. */
 function canNest(desc: DescMessage): boolean {
   if (desc.typeName === "google.protobuf.Struct" || desc.typeName === "google.protobuf.Value") return true
   return desc.fields.some(
     (each) => each.message !== undefined && reaches(each.message, (inner) => inner === desc),
   )
-}
-
-/** Every object or list counts one level; the message itself is level 0. Iterative, so that depth cannot break it. */
-function checkDepth(message: object, maximum: number): void {
-  let level: object[] = [message]
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > maximum) throw limitExceeded("depth", depth, maximum)
-    const next: object[] = []
-    for (const each of level) {
-      for (const value of Array.isArray(each) ? each : Object.values(each)) {
-        if (typeof value === "object" && value !== null && !(value instanceof Uint8Array)) next.push(value)
-      }
-    }
-    level = next
-  }
 }
 
 function check(validator: Validator, desc: DescMessage, message: Message): void {

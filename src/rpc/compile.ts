@@ -1,23 +1,18 @@
 /** Services become a flat table of methods, each with its codec and its handler behind the interceptors, once at start-up. */
-import {
-  create,
-  type DescMessage,
-  type DescMethod,
-  getOption,
-  type Message,
-  type MessageInitShape,
-  toBinary,
-} from "@bufbuild/protobuf"
+import { type DescMessage, type DescMethod, getOption } from "@bufbuild/protobuf"
 import { createValidator } from "@bufbuild/protovalidate"
 import { DomainError } from "../domain/kernel/errors.ts"
 import { rpc as rpcOption } from "../gen/keelplane/v1/options_pb.ts"
 import { type Acceptor, createAcceptor } from "./acceptor.ts"
 import type { ActiveCalls } from "./active-calls.ts"
 import type { Call } from "./call.ts"
+import { compileEncoder, type Encode } from "./codec/encode.ts"
 import type { AnyHandler, Service } from "./handler.ts"
 import { CHAIN, type ChainParts } from "./interceptors/chain.ts"
 import type { Interceptor, Step } from "./interceptors/step.ts"
 import { Runner } from "./runner.ts"
+
+export { toMessage } from "./codec/encode.ts"
 
 /** What interceptors may know about a method when they are compiled. */
 export interface MethodInfo {
@@ -41,8 +36,11 @@ export interface MethodInfo {
 export interface CompiledMethod extends MethodInfo {
   /** HTTP path, `/keelplane.v1.CacheService/Get`. */
   readonly path: string
-  /** Serializes an answer; throws LIMIT_EXCEEDED where it is larger than a message may be. */
-  encode(response: object): Uint8Array
+  /**
+   * Serializes an answer, beginning after `room` bytes for the transport to fill; throws RESPONSE_TOO_LARGE where it is
+   * larger than a message may be.
+   */
+  encode(response: object, room?: number): Uint8Array
   /** Serves a call: the transport hears of the end through {@link Call.finish}, possibly before this returns. */
   run(call: Call): void
 }
@@ -50,7 +48,7 @@ export interface CompiledMethod extends MethodInfo {
 /** The methods of a server by path. */
 export interface CompiledServices {
   readonly methods: ReadonlyMap<string, CompiledMethod>
-  /** One job per request type: compiles its rules. For the time between listening and the first call. */
+  /** One job per type: compiles its codec and rules. For the time between listening and the first call. */
   readonly warmers: readonly (() => void)[]
 }
 
@@ -68,17 +66,24 @@ export function compileServices(
     acceptors.set(desc.typeName, known)
     return known
   }
+  const encoders = new Map<string, LazyEncoder>()
+  const encoderOf = (desc: DescMessage): LazyEncoder => {
+    const known = encoders.get(desc.typeName) ?? new LazyEncoder(desc, parts.limits.maxMessageBytes)
+    encoders.set(desc.typeName, known)
+    return known
+  }
   const methods = new Map<string, CompiledMethod>()
   for (const service of services) {
     for (const desc of service.descriptor.methods) {
       const handler = service.handlers[desc.localName]
       const info = describe(service, desc, acceptorOf(desc.input).accept)
       if (handler === undefined) throw new Error(`${info.name} has no handler`)
-      const method = compileMethod(info, handler, interceptors, parts, active)
+      const method = compileMethod(info, handler, interceptors, encoderOf(desc.output), active)
       methods.set(method.path, method)
     }
   }
-  return { methods, warmers: [...acceptors.values()].map((each) => each.warm) }
+  const warmers = [...acceptors.values()].map((each) => each.warm)
+  return { methods, warmers: [...warmers, ...[...encoders.values()].map((each) => () => each.warm())] }
 }
 
 function describe(service: Service, desc: DescMethod, accept: Acceptor["accept"]): MethodInfo {
@@ -100,7 +105,7 @@ function compileMethod(
   info: MethodInfo,
   handler: AnyHandler,
   interceptors: readonly Interceptor[],
-  parts: ChainParts,
+  encoder: LazyEncoder,
   active: ActiveCalls,
 ): CompiledMethod {
   const steps: Step[] = []
@@ -109,24 +114,36 @@ function compileMethod(
     if (step !== undefined) steps.push(step)
   }
   const runner = new Runner(info, handler, steps, active)
-  const { output } = info.desc
-  const { maxMessageBytes } = parts.limits
   return {
     ...info,
     path: `/${info.name}`,
-    encode(response) {
-      const bytes = toBinary(output, toMessage(output, response))
-      if (bytes.byteLength > maxMessageBytes) throw tooLarge(bytes.byteLength, maxMessageBytes)
-      return bytes
-    },
+    encode: (response, room) => encoder.encode(response, room),
     run: (call) => runner.run(call),
   }
 }
 
-/** Handlers may answer with a message or with what {@link create} makes one of. */
-export function toMessage(desc: DescMessage, response: object): Message {
-  if ((response as { $typeName?: unknown }).$typeName === desc.typeName) return response as Message
-  return create(desc, response as MessageInitShape<DescMessage>)
+/** Serializes answers of one type, compiled with the first of them. */
+class LazyEncoder {
+  readonly #desc: DescMessage
+  readonly #maxBytes: number
+  #compiled: Encode | undefined
+
+  constructor(desc: DescMessage, maxBytes: number) {
+    this.#desc = desc
+    this.#maxBytes = maxBytes
+  }
+
+  warm(): Encode {
+    this.#compiled ??= compileEncoder(this.#desc)
+    return this.#compiled
+  }
+
+  encode(response: object, room = 0): Uint8Array {
+    const bytes = (this.#compiled ?? this.warm())(response, room)
+    const size = bytes.byteLength - room
+    if (size > this.#maxBytes) throw tooLarge(size, this.#maxBytes)
+    return bytes
+  }
 }
 
 function tooLarge(value: number, maximum: number): DomainError {
