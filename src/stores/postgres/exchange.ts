@@ -34,7 +34,10 @@ export class PreparedNames {
 
   /** Whether `statement` must be parsed first; if so, the caller sends Parse at once. */
   needsParse(statement: EncodedStatement): boolean {
-    if (statement.name !== "" && this.#texts.get(statement.name) === statement.text) return false
+    if (statement.name !== "") {
+      if (this.#texts.get(statement.name) === statement.text) return false
+      this.#texts.delete(statement.name)
+    }
     this.#sent.push(statement)
     return true
   }
@@ -54,6 +57,7 @@ export class PreparedNames {
 /** The part of pg's protocol writer that an exchange uses. */
 interface ProtocolWriter {
   readonly stream: { cork(): void; uncork(): void }
+  close(message: { type: "S"; name: string }): void
   parse(message: { name: string; text: string; types: readonly number[] }): void
   bind(message: { portal: string; statement: string; values: readonly WireValue[]; binary: boolean }): void
   describe(message: { type: "P"; name: string }): void
@@ -95,11 +99,13 @@ export class Exchange {
     const writer = connection as unknown as ProtocolWriter
     this.sent = true
     writer.stream.cork()
-    const parsedHere = new Set<string>()
+    const parsedHere = new Map<string, string>()
     for (const statement of this.#statements) {
-      if (!parsedHere.has(statement.name) && this.#prepared.needsParse(statement)) {
+      if (parsedHere.get(statement.name) !== statement.text && this.#prepared.needsParse(statement)) {
+        // The name may stand for another text, or for this one where only the answer was lost. To close what is not there is no error.
+        if (statement.name !== "") writer.close({ type: "S", name: statement.name })
         writer.parse({ name: statement.name, text: statement.text, types: [] })
-        if (statement.name !== "") parsedHere.add(statement.name)
+        if (statement.name !== "") parsedHere.set(statement.name, statement.text)
       }
       writer.bind({ portal: "", statement: statement.name, values: statement.values, binary: false })
       writer.describe({ type: "P", name: "" })

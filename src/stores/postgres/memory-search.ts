@@ -14,6 +14,7 @@ import {
   vectorParameter,
 } from "./memory-rows.ts"
 import { roughSize } from "./memory-sizes.ts"
+import { StatementNames } from "./statement-names.ts"
 
 type Dense = NonNullable<EngineQuery["dense"]>
 
@@ -60,6 +61,13 @@ export async function searchRecords(
     dense: candidates(dense, (row) => scoreOf(collection.metric, Number(row.measure))),
     keyword: candidates(keyword, (row) => Number(row.measure)),
   }))
+}
+
+const NAMES = new StatementNames("memory_search")
+
+function named(text: string, values: readonly unknown[]): Statement {
+  const name = NAMES.of(text)
+  return name === undefined ? { text, values } : { name, text, values }
 }
 
 const EMPTY: EngineQuery = {
@@ -155,11 +163,11 @@ class SearchBuilder {
     const values: unknown[] = []
     const where = this.#where(query, values)
     const distance = this.#distance(dense, values)
-    return {
-      text: `select ${recordColumns(query.parts)}, ${distance} as measure from memory_records r
-        where ${where} order by measure, r.id limit $${values.push(dense.limit)}`,
+    return named(
+      `select ${recordColumns(query.parts)}, ${distance} as measure from memory_records r
+        where ${where} order by measure, r.id limit ${Number(dense.limit)}`,
       values,
-    }
+    )
   }
 
   /** The index' best and, exactly, the best of what is not in it yet; then the best of both. */
@@ -167,20 +175,21 @@ class SearchBuilder {
     const values: unknown[] = []
     const where = this.#where(query, values)
     const distance = this.#distance(dense, values)
-    const limit = `limit $${values.push(dense.limit)}`
+    // A number in the text, not a parameter: the planner weighs a plan for all values by what it knows.
+    const limit = `limit ${Number(dense.limit)}`
     const key = BigInt(this.#collection.ref)
     // The key stands in the text too, for the planner to see that the partial index applies. ctid instead of columns: text,
     // metadata and vectors are read for the winners only. `+ 0` has the planner sort what the index hands out nearly in order.
     const part = (state: string): string =>
       `(select r.ctid as place, r.id as tie, ${distance} as measure from memory_records r
         where ${where} and r.collection_key = ${key} and ${state} order by ${distance} ${limit})`
-    return {
-      text: `with best as materialized (select * from (${part("r.indexed")} union all ${part("not r.indexed")}) parts
+    return named(
+      `with best as materialized (select * from (${part("r.indexed")} union all ${part("not r.indexed")}) parts
           order by measure + 0, tie ${limit})
         select ${recordColumns(query.parts)}, best.measure from best join memory_records r on r.ctid = best.place
         where r.tenant = $1 order by best.measure, r.id`,
       values,
-    }
+    )
   }
 
   /**
@@ -191,14 +200,14 @@ class SearchBuilder {
     const values: unknown[] = []
     const where = this.#where(query, values)
     const text = `$${values.push(keyword.text)}::text`
-    const limit = `limit $${values.push(keyword.limit)}`
+    const limit = `limit ${Number(keyword.limit)}`
     const total =
       this.#size === undefined
         ? `select count(*)::double precision as records from memory_records r
           where r.tenant = $1 and r.collection_key = $2::bigint`
         : `select $${values.push(this.#size)}::double precision as records`
-    return {
-      text: `with terms as materialized (
+    return named(
+      `with terms as materialized (
           select n, lexeme, quoted::tsquery as term, quoted from (
             select lexeme, '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''' as quoted, n::int
             from unnest(to_tsvector('simple', ${text})) with ordinality as u (lexeme, positions, weights, n)
@@ -232,7 +241,7 @@ class SearchBuilder {
         select ${recordColumns(query.parts)}, best.measure from best join memory_records r on r.ctid = best.place
         where r.tenant = $1 order by best.measure desc, r.id`,
       values,
-    }
+    )
   }
 }
 
