@@ -61,6 +61,11 @@ const limiting: Rule = ({ limits }) => [
     ["limits", "in_flight_per_tenant"],
     "is larger than limits.in_flight",
   ),
+  ...breakWhen(
+    limits.shed_at_memory > limits.refuse_at_memory,
+    ["limits", "shed_at_memory"],
+    "is larger than limits.refuse_at_memory",
+  ),
 ]
 
 const STORES = ["memory", "vectors", "events", "control", "cache"] as const

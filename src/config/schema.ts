@@ -52,9 +52,16 @@ const auth = z
       .describe(
         "File with one platform token per line, at least 32 characters each. Read again when it changes; two lines rotate without a gap.",
       ),
+    grace_ms: count(0, 86_400_000)
+      .default(300_000)
+      .describe(
+        "How long API keys and tenants that were verified keep working while the control store is away. A revocation by another daemon is not seen meanwhile.",
+      ),
   })
   .prefault({})
   .describe("Who may call.")
+
+const share = z.number().min(0.01).max(1)
 
 const limits = z
   .strictObject({
@@ -77,6 +84,21 @@ const limits = z
     streams_per_tenant: count(1, 1_000_000)
       .default(512)
       .describe("Open streams and long polls for one tenant."),
+    fair_share_at: share
+      .default(0.875)
+      .describe(
+        "Share of `in_flight`, 0 to 1, from which a tenant with more than its equal share of the calls is refused, so that the rest is left to others.",
+      ),
+    shed_at_memory: share
+      .default(0.9)
+      .describe(
+        "Share of the memory, 0 to 1, from which new streams, and calls of tenants with more than their equal share, are refused with OVERLOADED. 1: never.",
+      ),
+    refuse_at_memory: share
+      .default(0.95)
+      .describe(
+        "Share of the memory, 0 to 1, from which every call is refused with OVERLOADED but health checks and what operators need. 1: never.",
+      ),
     depth: count(8, 512).default(64).describe("How deep messages, Structs and lists may nest."),
     default_deadline_ms: count(1, 86_400_000)
       .default(30_000)
@@ -228,6 +250,22 @@ const shutdown = z
   .prefault({})
   .describe("Stopping.")
 
+const sagas = z
+  .strictObject({
+    lease_ms: count(100, 3_600_000)
+      .default(30_000)
+      .describe(
+        "How long a daemon that died keeps others from the flows it had begun. One that lives renews it.",
+      ),
+    interval_ms: count(10, 600_000)
+      .default(1_000)
+      .describe("Pause between two looks for flows that are to go on."),
+  })
+  .prefault({})
+  .describe(
+    "Flows over several stores, which any daemon finishes: CreateAgent with what it needs, DeleteTenant, EraseSubject.",
+  )
+
 const faults = z
   .strictObject({
     unsafe: z
@@ -262,6 +300,7 @@ export const configSchema = z.strictObject({
   cache,
   memory,
   retention,
+  sagas,
   telemetry,
   shutdown,
   faults,

@@ -354,7 +354,10 @@ function tenants(make: () => Promise<ControlHarness>): void {
     await directory.require(known)
     away = true
     harness.clock.advance(60_000)
+    assert.ok(directory.require(known) instanceof Promise)
     await directory.require(known)
+    // From then on nobody waits to be told the same.
+    assert.equal(directory.require(known), undefined)
     await rejects(Promise.resolve(directory.require(unknown)), "STORE_UNAVAILABLE")
     await directory.require(DEFAULT_TENANT)
     harness.clock.advance(300_001)

@@ -304,6 +304,38 @@ function runnerSuite(make: () => Promise<SagaHarness>): void {
     assert.equal(running, 2)
   })
 
+  it("does not let one that takes long keep others waiting", async () => {
+    const kind = `k${++count}`
+    const finish = Promise.withResolvers<void>()
+    const log: string[] = []
+    const work: StepDefinition = {
+      name: "work",
+      run: async (_scope, { saga: { subject } }) => {
+        if (subject === "long") await finish.promise
+        log.push(subject)
+        return {}
+      },
+    }
+    const begin = (subject: string) => {
+      const steps = [{ name: "work", state: "pending", attempts: 0, result: {} }] as const
+      const draft = { id: `${kind}-${subject}`, kind, tenant: scope.tenant, actor: "x", subject, input: {} }
+      return harness.store.begin(scope, { ...draft, steps }, 0)
+    }
+    const run = new SagaRunner({ ...harness, logger: silentLogger }, [{ kind, steps: [work] }], {
+      leaseMs: 1e6,
+      patienceMs: 10,
+    })
+    await begin("long")
+    assert.equal(await run.tick(systemScope(scope.tenant)), 1)
+    await begin("short")
+    assert.equal(await run.tick(systemScope(scope.tenant)), 1)
+    await until("the short one is done", () => log.includes("short"))
+    finish.resolve()
+    await run.settled()
+    assert.deepEqual(log, ["short", "long"])
+    assert.equal((await harness.store.get(scope, `${kind}-long`)).state, "done")
+  })
+
   it("says where it is when its own store goes away, for what is begun goes on", async () => {
     const script = new Script()
     const away = new DomainError("STORE_UNAVAILABLE", "away")

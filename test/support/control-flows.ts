@@ -13,7 +13,7 @@ import {
   streamSubjects,
 } from "../../src/domain/control/subject-erasers.ts"
 import { EventLog } from "../../src/domain/event/event-log.ts"
-import type { Clock } from "../../src/domain/kernel/clock.ts"
+import { type Clock, systemClock } from "../../src/domain/kernel/clock.ts"
 import { silentLogger } from "../../src/domain/kernel/logger.ts"
 import { SagaRunner } from "../../src/domain/saga/runner.ts"
 import { createLexicalEmbedder } from "../../src/stores/embedders/index.ts"
@@ -35,7 +35,8 @@ export function controlFlows({ database, capabilities }: SqlEngine, clock: Clock
   const deps = { database, clock }
   const options = { clock, concurrency: capabilities.concurrency }
   const signals = createControlSignals()
-  const { store: cache, eraser: cacheEraser } = createInProcessEngines({ clock })
+  // It holds deadlines against its clock, and those of background work are real ones.
+  const { store: cache, eraser: cacheEraser } = createInProcessEngines({ clock: systemClock })
   const stores = {
     tenants: createTenantStore(deps),
     users: createUserStore(deps),
@@ -53,7 +54,7 @@ export function controlFlows({ database, capabilities }: SqlEngine, clock: Clock
   const lexical = createLexicalEmbedder()
   const erasers = [createTenantEraser(database, "sql"), cacheEraser]
   const runner = new SagaRunner({ store: stores.sagas, clock, logger: silentLogger }, [
-    createAgentSaga({ ...stores, embedders: new Map([[lexical.name, lexical]]) }),
+    createAgentSaga({ ...stores, clock, embedders: new Map([[lexical.name, lexical]]) }),
     deleteTenantSaga({ ...stores, erasers, signals, clock }),
     eraseSubjectSaga({
       erasers: [

@@ -48,8 +48,9 @@ export async function controlPlane(kit: Kit, others: OtherPlanes): Promise<Contr
   const usage = kit.guard("control", "usage", rawUsage, USAGE_STORE_OPERATIONS)
   const budgets = kit.guard("control", "budgets", createBudgetStore(deps), BUDGET_STORE_OPERATIONS)
   const signals = createControlSignals()
-  const apiKeys = createApiKeyAuthenticator({ keys, signals, clock: kit.clock })
-  const directory = createTenantDirectory({ tenants, signals, clock: kit.clock })
+  const known = { graceMs: kit.config.auth.grace_ms }
+  const apiKeys = createApiKeyAuthenticator({ keys, signals, clock: kit.clock }, known)
+  const directory = createTenantDirectory({ tenants, signals, clock: kit.clock }, known)
   const users = kit.guard("control", "users", createUserStore(deps), USER_STORE_OPERATIONS)
   const agents = kit.guard("control", "agents", createAgentStore(deps), AGENT_STORE_OPERATIONS)
   const roles = kit.guard("control", "roles", createRoleStore(deps), ROLE_STORE_OPERATIONS)
@@ -84,13 +85,14 @@ export async function controlPlane(kit: Kit, others: OtherPlanes): Promise<Contr
         },
       },
       ...configs.sweepers,
-      ...flowSweepers(flows),
+      ...flowSweepers(flows, kit.config),
     ],
     apiKeys,
     directory,
     close: async () => {
       apiKeys.close()
       directory.close()
+      await flows.settled()
       await rawUsage.close()
     },
   }

@@ -48,7 +48,7 @@ interface ControlStores {
 
 /** Sagas live where control does. */
 export function controlFlows(
-  { sql, guard, clock, logger, tenantErasers: erasers }: Kit,
+  { config, sql, guard, clock, logger, tenantErasers: erasers }: Kit,
   stores: ControlStores,
   { memory, streams, audit, cache }: OtherPlanes,
 ): ControlFlows {
@@ -69,22 +69,24 @@ export function controlFlows(
       events: streams.events,
       cache: cache.store,
       namespaces: cache.namespaces,
+      clock,
     }),
     deleteTenantSaga({ ...stores, erasers, audit, clock }),
     eraseSubjectSaga({ erasers: subjects, audit, clock }),
   ]
-  const runner = new SagaRunner({ store: sagas, clock, logger }, definitions)
+  const options = { leaseMs: config.sagas.lease_ms }
+  const runner = new SagaRunner({ store: sagas, clock, logger }, definitions, options)
   return new ControlFlows({ ...stores, runner, sagas, erasers, clock })
 }
 
 const SWEEP_ROWS = 1_000
 
 /** The work of the flows in the background. */
-export function flowSweepers(flows: ControlFlows): readonly Sweeper[] {
+export function flowSweepers(flows: ControlFlows, { sagas }: Kit["config"]): readonly Sweeper[] {
   return [
     {
       name: "sagas",
-      intervalMs: 1_000,
+      intervalMs: sagas.interval_ms,
       run: async (scope) => ({ removed: 0, more: (await flows.work(scope)) > 0 }),
     },
     {

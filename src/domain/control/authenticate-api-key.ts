@@ -4,7 +4,7 @@ import type { Clock } from "../kernel/clock.ts"
 import { DomainError, isStoreAway } from "../kernel/errors.ts"
 import { parseTenantId, type TenantId } from "../kernel/scope.ts"
 import { parseToken } from "./api-key-token.ts"
-import { lookUpScope } from "./look-up.ts"
+import { AWAY_MS, lookUpScope } from "./look-up.ts"
 import type { ApiKeyStore, KeyRecord } from "./ports.ts"
 import type { ControlSignals } from "./signals.ts"
 import { judgeToken } from "./verify-api-key.ts"
@@ -62,6 +62,9 @@ export function createApiKeyAuthenticator(
   const entries = new Map<string, Entry>()
   // A look-up that was under way while a key changed may be old: it is used once and not remembered.
   let generation = 0
+  // A look-up has just found the store away: then nobody whose key is known waits for the next one.
+  let awayUntil = 0
+  const refreshing = new Set<string>()
   const close = deps.signals.onIdentityChange(() => {
     generation++
     entries.clear()
@@ -74,17 +77,33 @@ export function createApiKeyAuthenticator(
     entries.set(digest, entry)
   }
 
+  /** Who a key that was verified belongs to, as long as that is believed without the store. */
+  function believed(digest: string): AuthenticatedKey | undefined {
+    const known = entries.get(digest)
+    return known !== undefined && known.graceUntil > deps.clock.now() ? known.caller : undefined
+  }
+
+  function refresh(id: string, token: string, digest: string): void {
+    if (refreshing.has(digest)) return
+    refreshing.add(digest)
+    // What it finds out is remembered, and that a key is bad now as well.
+    look(id, token, digest)
+      .catch(() => undefined)
+      .finally(() => refreshing.delete(digest))
+  }
+
   async function look(id: string, token: string, digest: string): Promise<AuthenticatedKey> {
     const asked = generation
     let record: KeyRecord | undefined
     try {
       record = await deps.keys.find(lookUpScope(), id)
     } catch (error) {
-      const known = entries.get(digest)
-      if (isStoreAway(error) && known?.caller !== undefined && known.graceUntil > deps.clock.now())
-        return known.caller
-      throw error
+      if (isStoreAway(error)) awayUntil = deps.clock.now() + AWAY_MS
+      const known = isStoreAway(error) ? believed(digest) : undefined
+      if (known === undefined) throw error
+      return known
     }
+    awayUntil = 0
     const now = deps.clock.now()
     const code = judgeToken(record, token, now)
     const caller = record !== undefined && code === "VALID" ? callerOf(record) : undefined
@@ -103,7 +122,10 @@ export function createApiKeyAuthenticator(
       const digest = createHash("sha256").update(token).digest("base64")
       const known = entries.get(digest)
       if (known !== undefined && known.until > deps.clock.now()) return admit(known.caller)
-      return look(id, token, digest)
+      const meanwhile = awayUntil > deps.clock.now() ? believed(digest) : undefined
+      if (meanwhile === undefined) return look(id, token, digest)
+      refresh(id, token, digest)
+      return meanwhile
     },
     close,
   }

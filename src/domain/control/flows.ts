@@ -117,9 +117,14 @@ export class ControlFlows {
     return this.#deps.sagas.retry(forPlatform(scope), id)
   }
 
-  /** Goes on with what others left; answers how many flows it took. */
+  /** Goes on with what others left; answers how many flows it took. What takes long goes on after that until the scope ends. */
   work(scope: CallScope): Promise<number> {
     return this.#deps.runner.tick(scope)
+  }
+
+  /** Resolves when nothing that {@link work} has taken goes on any more. */
+  settled(): Promise<void> {
+    return this.#deps.runner.settled()
   }
 
   /** Removes flows that have long been over. */

@@ -1,9 +1,11 @@
 /** An agent with what it needs in the other planes: all of it, or none. */
+import { isDeepStrictEqual } from "node:util"
 import { v5 as uuidv5 } from "uuid"
 import type { Namespaces } from "../cache/namespaces.ts"
 import type { CacheStore } from "../cache/ports.ts"
 import { appendBatch } from "../event/append-events.ts"
 import type { EventLog } from "../event/event-log.ts"
+import type { Clock } from "../kernel/clock.ts"
 import { DomainError } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
 import { createCollection } from "../memory/create-collection.ts"
@@ -37,6 +39,7 @@ export interface ProvisionDeps {
   readonly events: Pick<EventLog, "append">
   readonly cache: CacheStore
   readonly namespaces: Namespaces
+  readonly clock: Clock
 }
 
 /** The saga's input. */
@@ -55,11 +58,20 @@ export function createAgentSaga(deps: ProvisionDeps): SagaDefinition {
   }
 }
 
-function agent({ agents }: ProvisionDeps): StepDefinition {
+function agent(deps: ProvisionDeps): StepDefinition {
+  const { agents } = deps
   return {
     name: "agent",
     run: async (scope, context) => {
-      await agents.create(once(scope, context, METHOD), context.saga.subject, inputOf(context).fields)
+      const { subject } = context.saga
+      const { fields } = inputOf(context)
+      await madeOnce(deps, context, {
+        make: () => agents.create(once(scope, context, METHOD), subject, fields),
+        isOurs: async () => {
+          const { id, revision, createTime, updateTime, ...found } = await agents.get(scope, subject)
+          return createTime >= context.saga.createdMs && isDeepStrictEqual(plain(found), plain(fields))
+        },
+      })
       return {}
     },
     // With it go its roles.
@@ -86,7 +98,18 @@ function collection(deps: ProvisionDeps): StepDefinition {
       if (draft === undefined) return {}
       const store = deps.memory
       const complete = { ...draft, defaultTtlMs: draft.defaultTtlMs }
-      await createCollection({ store, embedders: deps.embedders }, once(scope, context, METHOD), complete)
+      const within = { store, embedders: deps.embedders }
+      await madeOnce(deps, context, {
+        make: () => createCollection(within, once(scope, context, METHOD), complete),
+        isOurs: async () => {
+          const { createTimeMs, description, labels } = await store.getCollection(scope, draft.id)
+          const same = isDeepStrictEqual(
+            [description, { ...labels }],
+            [draft.description, { ...draft.labels }],
+          )
+          return createTimeMs >= context.saga.createdMs && same
+        },
+      })
       return { collection: draft.id }
     },
     undo: async (scope, context) => {
@@ -136,6 +159,29 @@ function stream({ events }: ProvisionDeps): StepDefinition {
     },
   }
 }
+
+/** For at least so long a store knows a repetition by its request_id. */
+const KNOWN_MS = 23 * 3_600_000
+
+/**
+ * Makes something under the step's request_id. A store that was away for so long that it has forgotten the first attempt may have what
+ * that made: what is there is then looked at.
+ */
+async function madeOnce(
+  { clock }: ProvisionDeps,
+  { saga }: StepContext,
+  work: { readonly make: () => Promise<unknown>; readonly isOurs: () => Promise<boolean> },
+): Promise<void> {
+  try {
+    await work.make()
+  } catch (error) {
+    const exists = error instanceof DomainError && error.reason === "ALREADY_EXISTS"
+    if (!exists || clock.now() - saga.createdMs < KNOWN_MS || !(await work.isOurs())) throw error
+  }
+}
+
+/** As the saga keeps it: what is undefined is left out. */
+const plain = (value: object) => JSON.parse(JSON.stringify(value)) as unknown
 
 function inputOf({ saga }: StepContext): {
   readonly fields: AgentFields

@@ -2,7 +2,7 @@
 import type { Clock } from "../kernel/clock.ts"
 import { DomainError, isStoreAway, notFound } from "../kernel/errors.ts"
 import { DEFAULT_TENANT, type TenantId } from "../kernel/scope.ts"
-import { lookUpScope } from "./look-up.ts"
+import { AWAY_MS, lookUpScope } from "./look-up.ts"
 import type { TenantStatus } from "./model.ts"
 import type { TenantStore } from "./ports.ts"
 import type { ControlSignals } from "./signals.ts"
@@ -43,18 +43,28 @@ export function createTenantDirectory(
   const entries = new Map<string, Entry>()
   // An answer that was on its way while something changed may be old: it is used once and not remembered.
   let generation = 0
+  // A look-up has just found the store away: then nobody waits for the next one about a tenant that is known.
+  let awayUntil = 0
+  const refreshing = new Set<string>()
   const close = deps.signals.onIdentityChange(() => {
     generation++
     entries.clear()
   })
 
   /** What is believed while the store is away: what was known, and that the tenant which every daemon makes exists. */
-  function believed(tenant: TenantId, error: unknown): TenantStatus | undefined {
-    if (!isStoreAway(error)) throw error
+  function believed(tenant: TenantId): TenantStatus | undefined {
     const entry = entries.get(tenant)
     if (entry?.status !== undefined && entry.until + graceMs > deps.clock.now()) return entry.status
-    if (entry === undefined && tenant === DEFAULT_TENANT) return "ACTIVE"
-    throw error
+    return entry === undefined && tenant === DEFAULT_TENANT ? "ACTIVE" : undefined
+  }
+
+  function refresh(tenant: TenantId): void {
+    if (refreshing.has(tenant)) return
+    refreshing.add(tenant)
+    // Who asks next is told what it finds out, or its failure.
+    look(tenant)
+      .catch(() => undefined)
+      .finally(() => refreshing.delete(tenant))
   }
 
   async function look(tenant: TenantId): Promise<TenantStatus | undefined> {
@@ -63,8 +73,12 @@ export function createTenantDirectory(
     try {
       status = await deps.tenants.status(lookUpScope(), tenant)
     } catch (error) {
-      return believed(tenant, error)
+      if (isStoreAway(error)) awayUntil = deps.clock.now() + AWAY_MS
+      const known = isStoreAway(error) ? believed(tenant) : undefined
+      if (known === undefined) throw error
+      return known
     }
+    awayUntil = 0
     if (asked === generation) {
       if (entries.size >= maxEntries) entries.clear()
       const until = deps.clock.now() + (status === undefined ? negativeTtlMs : ttlMs)
@@ -73,20 +87,25 @@ export function createTenantDirectory(
     return status
   }
 
-  function status(tenant: TenantId): Entry | undefined {
+  /** What memory has; undefined where the store is to be asked. */
+  function remembered(tenant: TenantId): Pick<Entry, "status"> | undefined {
     const entry = entries.get(tenant)
-    return entry !== undefined && entry.until > deps.clock.now() ? entry : undefined
+    if (entry !== undefined && entry.until > deps.clock.now()) return entry
+    const status = awayUntil > deps.clock.now() ? believed(tenant) : undefined
+    if (status === undefined) return undefined
+    refresh(tenant)
+    return { status }
   }
 
   return {
     exists(tenant) {
-      const known = status(tenant)
+      const known = remembered(tenant)
       return known === undefined
         ? look(tenant).then((found) => found !== undefined)
         : known.status !== undefined
     },
     require(tenant) {
-      const known = status(tenant)
+      const known = remembered(tenant)
       if (known === undefined) return look(tenant).then((found) => refuse(tenant, found))
       return refuse(tenant, known.status)
     },

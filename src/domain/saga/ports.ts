@@ -29,7 +29,10 @@ export interface SagaStore {
   begin(scope: CallScope, draft: NewSaga, leaseMs: number): Promise<LeasedSaga>
   /** Leases at most `limit` sagas that are due and that nobody works on. */
   claim(scope: CallScope, limit: number, leaseMs: number): Promise<readonly LeasedSaga[]>
-  /** Keeps the progress and extends the lease, or ends it with `leaseMs` 0. LEASE_LOST when somebody else has taken over. */
+  /**
+   * Keeps the progress and extends the lease, or ends it with `leaseMs` 0. LEASE_LOST when somebody else has taken over. Again it
+   * changes nothing.
+   */
   save(scope: CallScope, fence: bigint, saga: Saga, leaseMs: number): Promise<void>
   /** NOT_FOUND. */
   get(scope: CallScope, id: string): Promise<Saga>
@@ -45,7 +48,7 @@ export interface SagaStore {
 export const SAGA_STORE_OPERATIONS: Operations<SagaStore> = {
   begin: "write",
   claim: "write",
-  save: "write",
+  save: "repeatable",
   retry: "write",
   sweep: "write",
   get: "read",

@@ -4,6 +4,7 @@ import type { Clock } from "../kernel/clock.ts"
 import { DomainError, type Reason } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
 import type { Logger } from "../kernel/logger.ts"
+import { pause } from "../kernel/pause.ts"
 import { type CallScope, scopeWith, systemScope } from "../kernel/scope.ts"
 import { isOver, type Saga, type SagaFault, type SagaStep } from "./model.ts"
 import type { LeasedSaga, SagaStore } from "./ports.ts"
@@ -51,14 +52,16 @@ export interface SagaRunnerOptions {
   readonly leaseMs?: number
   /** Longest time for what is done of a saga in one go in the background. Default 15 min. */
   readonly workMs?: number
+  /** How long {@link SagaRunner.tick} waits for sagas that it took before it leaves them to themselves. Default 1 s. */
+  readonly patienceMs?: number
   /** Failures in a row after which a saga is stuck. Default 30, which with the pauses is about an hour. */
   readonly maxFailures?: number
 }
 
 const RETRY_MIN_MS = 500
 const RETRY_MAX_MS = 300_000
-/** Sagas taken in one go in the background, and worked on side by side: none waits while its lease runs out. */
-const CLAIM_LIMIT = 10
+/** Sagas worked on side by side in the background. No more are taken: none waits while its lease runs out. */
+const MOST_AT_ONCE = 10
 /** Longest time to keep progress: whoever stops must not wait for a store that hangs. */
 const SAVE_MS = 10_000
 
@@ -82,8 +85,11 @@ export class SagaRunner {
   readonly #logger: Logger
   readonly #leaseMs: number
   readonly #workMs: number
+  readonly #patienceMs: number
   readonly #maxFailures: number
   readonly #definitions: ReadonlyMap<string, SagaDefinition>
+  /** Sagas taken in the background that go on. */
+  readonly #working = new Set<Promise<void>>()
 
   constructor(
     deps: { readonly store: SagaStore; readonly clock: Clock; readonly logger: Logger },
@@ -95,6 +101,7 @@ export class SagaRunner {
     this.#logger = deps.logger
     this.#leaseMs = options.leaseMs ?? 30_000
     this.#workMs = options.workMs ?? 900_000
+    this.#patienceMs = options.patienceMs ?? 1_000
     this.#maxFailures = options.maxFailures ?? 30
     this.#definitions = new Map(definitions.map((definition) => [definition.kind, definition]))
   }
@@ -121,19 +128,51 @@ export class SagaRunner {
     return saga
   }
 
-  /** Works on what is due; answers how many sagas it took. For a sweeper of the daemon. */
+  /**
+   * Works on what is due; answers how many sagas it took. One that takes long is no reason for others to wait: it goes on after a
+   * while of patience, until it pauses or the scope ends. For a sweeper of the daemon. Rejects with what kept a saga from being kept.
+   */
   async tick(scope: CallScope): Promise<number> {
-    const leased = await this.#store.claim(scope, CLAIM_LIMIT, this.#leaseMs)
-    const worked = await Promise.allSettled(
-      leased.map((each) => {
-        const { tenant, actor } = each.saga
-        const deadlineMs = Date.now() + this.#workMs
-        return this.#drive({ ...systemScope(tenant, scope.signal), actor, deadlineMs }, each)
+    const free = MOST_AT_ONCE - this.#working.size
+    if (free <= 0) return 0
+    const leased = await this.#store.claim(scope, free, this.#leaseMs)
+    if (leased.length === 0) return 0
+    const failures: unknown[] = []
+    let waiting = true
+    const works = leased.map((each) =>
+      this.#work(scope.signal, each).catch((error: unknown) => {
+        if (waiting) failures.push(error)
+        else this.#tellLost(each.saga, error)
       }),
     )
-    const failed = worked.find((result) => result.status === "rejected")
-    if (failed !== undefined) throw failed.reason
+    const enough = new AbortController()
+    await Promise.race([Promise.all(works), pause(this.#patienceMs, enough.signal)])
+    enough.abort()
+    waiting = false
+    if (failures.length > 0) throw failures[0]
     return leased.length
+  }
+
+  /** Resolves when none of the sagas that {@link tick} took is worked on any more. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#working)
+  }
+
+  /** The background's share of a saga. */
+  #work(signal: AbortSignal, leased: LeasedSaga): Promise<void> {
+    const { tenant, actor } = leased.saga
+    const scope = { ...systemScope(tenant, signal), actor, deadlineMs: Date.now() + this.#workMs }
+    const work = this.#drive(scope, leased).then(() => undefined)
+    const ended = work.catch(() => undefined).finally(() => this.#working.delete(ended))
+    this.#working.add(ended)
+    return work
+  }
+
+  #tellLost({ id }: Saga, error: unknown): void {
+    this.#logger.warn(
+      { saga: id, err: error },
+      "the progress of a saga could not be kept; it goes on when its lease has ended",
+    )
   }
 
   /** {@link #drive} for whoever began the saga: what is begun goes on, so that it cannot be kept now is no refusal. */
