@@ -1,6 +1,7 @@
 /** What every cache engine must do at its limits: capacity, repetition, deadlines, close. */
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
+import type { Addition } from "../../src/domain/cache/operations.ts"
 import type { CallScope } from "../../src/domain/kernel/scope.ts"
 import {
   type CacheHarness,
@@ -64,6 +65,43 @@ function boundaries(make: () => Promise<CacheHarness>): void {
     for (const key of keys) await put(store(), scope, key, "x".repeat(1_000_000))
     await fails("LIMIT_EXCEEDED", () => store().batchGet(scope, space(), keys))
     assert.equal((await store().batchGet(scope, space(), keys.slice(0, 3))).length, 3)
+  })
+
+  it("adds whole numbers exactly, up to the ends of int64 and no further", async () => {
+    const scope = fresh()
+    const doubles = 2n ** 53n
+    const most = 2n ** 63n - 1n
+    for (const [name, from, delta] of [
+      ["up", doubles - 1n, 1n],
+      ["odd", doubles, 1n],
+      ["down", -doubles, -1n],
+      ["wide", most - 10n, 10n],
+      ["low", -most, -1n],
+      ["across", -most - 1n, most],
+    ] as const) {
+      const adding = (by: bigint) =>
+        ({ case: "integer", delta: by, initial: from, minimum: undefined, maximum: undefined }) as const
+      for (const write of [
+        (addition: Addition) => store().write(scope, op({ kind: "increment", key: name, addition })),
+        (addition: Addition) =>
+          store().write(scope, op({ kind: "hashIncrement", key: "fields", name, addition })),
+      ]) {
+        assert.equal((await write(adding(0n))).sum.value, from, name)
+        assert.equal((await write(adding(delta))).sum.value, from + delta, name)
+      }
+      assert.equal(await read(store(), scope, name), from + delta)
+      await put(store(), scope, `${name} as text`, String(from))
+      const added = await store().write(
+        scope,
+        op({ kind: "increment", key: `${name} as text`, addition: adding(delta) }),
+      )
+      assert.equal(added.sum.value, from + delta)
+    }
+    const one = { case: "integer", delta: 1n, initial: 0n, minimum: undefined, maximum: undefined } as const
+    await fails("FAILED_PRECONDITION", () =>
+      store().write(scope, op({ kind: "increment", key: "wide", addition: one })),
+    )
+    assert.equal(await read(store(), scope, "wide"), most)
   })
 
   it("answers a repeated request_id as the first time, without a second effect", async () => {

@@ -64,6 +64,22 @@ describe("scripts", () => {
     })
   }
 
+  it("refuses sums that a script's numbers do not hold, and leaves what was there", async () => {
+    const script = `redis.call("SET", KEYS[1], ARGV[1]) local ok = redis.pcall("INCRBY", KEYS[1], ARGV[2])
+      return { type(ok) == "table" and ok.err or ok, redis.call("GET", KEYS[1]) }`
+    const { run } = engine(script)
+    const refused = 'FAILED_PRECONDITION: the sum under "a" does not fit the numbers of scripts'
+    for (const [before, delta, answer, after] of [
+      ["9007199254740990", "1", 9_007_199_254_740_991, "9007199254740991"],
+      ["9007199254740991", "1", refused, "9007199254740991"],
+      ["9007199254740993", "-2", 9_007_199_254_740_991, "9007199254740991"],
+      ["9223372036854775807", "1", refused, "9223372036854775807"],
+      ["-9007199254740991", "-1", refused, "-9007199254740991"],
+    ] as const) {
+      assert.deepEqual(await run([before, delta]), [answer, after])
+    }
+  })
+
   it("has only harmless globals", async () => {
     const script = `local names = {} for name in pairs(_G) do names[#names + 1] = name end
       for name in pairs(string) do names[#names + 1] = "string." .. name end table.sort(names) return names`

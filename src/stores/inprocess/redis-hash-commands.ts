@@ -7,7 +7,7 @@ import type {
   HashSetOperation,
 } from "../../domain/cache/operations.ts"
 import { asText, type RedisCommands, type Reply } from "./redis-commands.ts"
-import { double, whole } from "./redis-value-commands.ts"
+import { added, double, whole } from "./redis-value-commands.ts"
 import { bad, type Command, integer, number } from "./redis-words.ts"
 
 function read(to: RedisCommands, key: string, names: readonly string[]) {
@@ -36,7 +36,7 @@ function set(to: RedisCommands, [key = "", ...words]: readonly string[]): Reply 
 }
 
 function increment(to: RedisCommands, key: string, name: string, addition: Addition): Reply {
-  const { sum } = to.run<HashIncrementOperation>({
+  const result = to.run<HashIncrementOperation>({
     kind: "hashIncrement",
     key,
     name,
@@ -44,7 +44,7 @@ function increment(to: RedisCommands, key: string, name: string, addition: Addit
     expiration: undefined,
     refreshTtl: false,
   })
-  return ["value", sum.case === "integer" ? Number(sum.value) : String(sum.value)]
+  return added(key, result)
 }
 
 /** By name. */

@@ -6,12 +6,15 @@ import type {
   ExpireOperation,
   GetOperation,
   IncrementOperation,
+  IncrementResult,
   SetOperation,
 } from "../../domain/cache/operations.ts"
+import { overflow } from "./arithmetic.ts"
 import { asText, type RedisCommands, type Reply } from "./redis-commands.ts"
 import { type Command, integer, number } from "./redis-words.ts"
 
 const SECOND = 1_000
+const MOST = BigInt(Number.MAX_SAFE_INTEGER)
 const OK: Reply = ["status", "OK"]
 
 function set(to: RedisCommands, [key = "", value = "", ...options]: readonly string[]): Reply {
@@ -49,19 +52,27 @@ function remove(to: RedisCommands, keys: readonly string[]): Reply {
 }
 
 function increment(to: RedisCommands, key: string, addition: Addition): Reply {
-  const { sum } = to.run<IncrementOperation>({
-    kind: "increment",
+  return added(
     key,
-    addition,
-    expiration: undefined,
-    refreshTtl: false,
-  })
+    to.run<IncrementOperation>({
+      kind: "increment",
+      key,
+      addition,
+      expiration: undefined,
+      refreshTtl: false,
+    }),
+  )
+}
+
+/** The answer to an addition, whose sum scripts have as a double. Raises FAILED_PRECONDITION where {@link whole} kept it from more. */
+export function added(key: string, { sum, applied }: Pick<IncrementResult, "sum" | "applied">): Reply {
+  if (!applied) throw overflow(key, "the numbers of scripts")
   return ["value", sum.case === "integer" ? Number(sum.value) : String(sum.value)]
 }
 
-/** An addition of a whole number. */
+/** An addition of a whole number, up to what a double holds. */
 export function whole(delta: number): Addition {
-  return { case: "integer", delta: BigInt(delta), initial: 0n, minimum: undefined, maximum: undefined }
+  return { case: "integer", delta: BigInt(delta), initial: 0n, minimum: -MOST, maximum: MOST }
 }
 
 /** An addition of a double. */

@@ -28,11 +28,17 @@ local function texts(words, from)
   for index = from, #words do list[#list + 1] = words[index] end
   return list
 end
-local function added(kind, p, form, delta)
-  p.addition = { form = form, delta = delta, initial = "0", minimum = "", maximum = "" }
+-- A script has a sum as a double: one that no double holds is refused, and nothing changes.
+local MOST = "9007199254740991"
+local function added(kind, p, delta)
+  p.addition = { form = "i", delta = delta, initial = "0", minimum = "-" .. MOST, maximum = MOST }
   local reply = operate(kind, p)
-  if form == "i" then return tonumber(reply[3]) end
-  return reply[3]
+  if reply[1] == "0" then fail("overflow", p.key, "the numbers of scripts") end
+  return tonumber(reply[3])
+end
+local function added_double(kind, p, delta)
+  p.addition = { form = "n", delta = delta, initial = "0", minimum = "", maximum = "" }
+  return operate(kind, p)[3]
 end
 local function expire_with(key, mode, value)
   return tonumber(operate("expire", { key = key, moment = { mode = mode, value = value } })[1])
@@ -137,11 +143,11 @@ function commands.TYPE(w)
   local entry = find(w[1])
   return { ok = entry and TYPES[entry.kind] or "none" }
 end
-function commands.INCR(w) return added("increment", { key = w[1] }, "i", "1") end
-function commands.DECR(w) return added("increment", { key = w[1] }, "i", "-1") end
-function commands.INCRBY(w) return added("increment", { key = w[1] }, "i", whole(integer(w[2]))) end
-function commands.DECRBY(w) return added("increment", { key = w[1] }, "i", canonical(whole(-integer(w[2])))) end
-function commands.INCRBYFLOAT(w) return added("increment", { key = w[1] }, "n", double_text(number(w[2]))) end
+function commands.INCR(w) return added("increment", { key = w[1] }, "1") end
+function commands.DECR(w) return added("increment", { key = w[1] }, "-1") end
+function commands.INCRBY(w) return added("increment", { key = w[1] }, whole(integer(w[2]))) end
+function commands.DECRBY(w) return added("increment", { key = w[1] }, canonical(whole(-integer(w[2])))) end
+function commands.INCRBYFLOAT(w) return added_double("increment", { key = w[1] }, double_text(number(w[2]))) end
 function commands.EXPIRE(w) return expire_with(w[1], "t", integer(w[2]) * 1000) end
 function commands.PEXPIRE(w) return expire_with(w[1], "t", integer(w[2])) end
 function commands.PERSIST(w) return expire_with(w[1], "n", INF) end
@@ -174,8 +180,8 @@ end
 function commands.HEXISTS(w) return named_fields(w[1], { w[2] })[w[2]] and 1 or 0 end
 function commands.HLEN(w) return tonumber(operate("hashGet", { key = w[1], names = { "" } })[3] or 0) end
 function commands.HDEL(w) return tonumber(operate("hashDelete", { key = w[1], names = texts(w, 2) })[1]) end
-function commands.HINCRBY(w) return added("hashIncrement", { key = w[1], name = w[2] }, "i", whole(integer(w[3]))) end
-function commands.HINCRBYFLOAT(w) return added("hashIncrement", { key = w[1], name = w[2] }, "n", double_text(number(w[3]))) end
+function commands.HINCRBY(w) return added("hashIncrement", { key = w[1], name = w[2] }, whole(integer(w[3]))) end
+function commands.HINCRBYFLOAT(w) return added_double("hashIncrement", { key = w[1], name = w[2] }, double_text(number(w[3]))) end
 commands.LPUSH, commands.RPUSH = pushed("head"), pushed("tail")
 commands.LPOP, commands.RPOP = popped("head"), popped("tail")
 function commands.LLEN(w) return tonumber(ranged(w[1], 0, 0)[3] or 0) end
@@ -277,6 +283,7 @@ local function call_command(...)
   local ok, result = attempt(commands[name], words)
   if ok then return result end
   local told = result.reason == "argument" and result[1] or table.concat(result, " ")
+  if result.reason == "overflow" then told = 'the sum under "' .. result[1] .. '" does not fit ' .. result[2] end
   return { err = (REASONS[result.reason] or "FAILED_PRECONDITION") .. ": " .. told }
 end
 local script_redis = {
