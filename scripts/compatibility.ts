@@ -17,9 +17,20 @@ interface TestedEngine {
   readonly mark: RegExp
   /** How it is had for tests. */
   readonly source: string
+  /** The engine's name in the table of exceptions, where several versions share it. */
+  readonly kind?: string
 }
 
 const EVERY_SQL = /\bonSqlEngines\(/
+
+const BUILT = "a pinned package, pgvector compiled from Debian's source"
+
+const POSTGRES = [
+  ["18", "18.4", "pinned packages, or the server of `KEELPLANE_TEST_POSTGRES_URL`", EVERY_SQL],
+  ["17", "17.10", BUILT, /everySqlEngine\(/],
+  ["16", "16.14", "pinned packages", EVERY_SQL],
+  ["15", "15.18", BUILT, /everySqlEngine\(/],
+] as const
 
 const ENGINES: readonly TestedEngine[] = [
   {
@@ -36,48 +47,52 @@ const ENGINES: readonly TestedEngine[] = [
     mark: EVERY_SQL,
     source: "part of the daemon",
   },
-  {
-    name: "PostgreSQL 18",
-    version: "18.4, pgvector 0.8",
+  ...POSTGRES.map(([major, version, source, mark]) => ({
+    name: `PostgreSQL ${major}`,
+    version: `${version}, pgvector 0.8`,
     files: /^postgres\./,
-    mark: EVERY_SQL,
-    source: "pinned packages, or the server of `KEELPLANE_TEST_POSTGRES_URL`",
-  },
-  {
-    name: "PostgreSQL 16",
-    version: "16.14, pgvector 0.8",
-    files: /^postgres\./,
-    mark: EVERY_SQL,
-    source: "pinned packages",
-  },
+    mark,
+    source,
+  })),
   {
     name: "PgBouncer",
     version: "the system's, transaction mode, PostgreSQL behind it",
     files: /^postgres\./,
-    mark: /sqlEnginesAndPooler\(/,
+    mark: /everySqlEngine\(/,
     source: "the system's package manager",
   },
   {
-    name: "Cassandra",
+    name: "Cassandra 5.0",
     version: "5.0.6, one node and rings of three",
-    files: /^cassandra\./,
+    files: /^cassandra\.(?!earlier)/,
     mark: /testCassandra\(/,
     source: "pinned Maven packages and Java 17, or the cluster of `KEELPLANE_TEST_CASSANDRA_URL`",
   },
   {
-    name: "Redis, Valkey",
-    version: "Valkey 9.1, or the machine's own server",
-    files: /^redis\./,
-    mark: /testRedis\(\)|testRedis\(\{(?![^}]*clusterUrl)/,
-    source: "the machine's, a pinned package, or the server of `KEELPLANE_TEST_REDIS_URL`",
+    name: "Cassandra 4.1",
+    version: "4.1.10, one node",
+    files: /^cassandra\.earlier\./,
+    mark: /testCassandra\(/,
+    source: "pinned Maven packages and Java 17",
   },
-  {
-    name: "Redis, Valkey (cluster)",
-    version: "the same, three masters",
-    files: /^redis\./,
-    mark: /clusterUrl\(\)/,
-    source: "the same program, or `KEELPLANE_TEST_REDIS_CLUSTER_URL`",
-  },
+  ...["Valkey 9", "Redis 7"].flatMap((server) => [
+    {
+      name: server,
+      version: server === "Redis 7" ? "7.0.15" : "9.1",
+      files: /^redis\./,
+      mark: /\bredisKinds\b/,
+      source: `${server === "Redis 7" ? "Debian 12's package" : "a pinned package"}, or the server of \`KEELPLANE_TEST_REDIS_URL\``,
+      kind: "Redis, Valkey",
+    },
+    {
+      name: `${server} (cluster)`,
+      version: "the same, three masters",
+      files: /^redis\./,
+      mark: /\bclusterKinds\b/,
+      source: "the same program, or `KEELPLANE_TEST_REDIS_CLUSTER_URL`",
+      kind: "Redis, Valkey",
+    },
+  ]),
   {
     name: "Milvus (DIRECT)",
     version: "2.3.5 standalone, Milvus Lite 3.2.2",
@@ -97,12 +112,12 @@ const ENGINES: readonly TestedEngine[] = [
 /** What nobody has run, and how to. */
 const NOT_RUN: readonly (readonly [string, string])[] = [
   [
-    "ScyllaDB, Cassandra 4.1",
+    "ScyllaDB",
     "KEELPLANE_TEST_CASSANDRA_URL=cassandra://127.0.0.1:9042 npm test -- stores/cassandra e2e/mixes",
   ],
-  ["Dragonfly, Redis 7 or later", "KEELPLANE_TEST_REDIS_URL=redis://127.0.0.1:6379 npm test -- stores/redis"],
+  ["Dragonfly, Redis 8 or later", "KEELPLANE_TEST_REDIS_URL=redis://127.0.0.1:6379 npm test -- stores/redis"],
   [
-    "a cluster of Redis or Dragonfly",
+    "a cluster of Dragonfly or Redis 8, or a hosted one",
     "KEELPLANE_TEST_REDIS_CLUSTER_URL=redis+cluster://127.0.0.1:7000 npm test -- stores/redis.cluster",
   ],
   [
@@ -110,10 +125,10 @@ const NOT_RUN: readonly (readonly [string, string])[] = [
     "KEELPLANE_TEST_MILVUS_URL=milvus://127.0.0.1:19530 npm test -- stores/milvus e2e/mixes",
   ],
   [
-    "PostgreSQL 15 and 17, and services built on PostgreSQL",
+    "services built on PostgreSQL",
     "KEELPLANE_TEST_POSTGRES_URL=postgres://postgres@127.0.0.1/postgres npm test -- stores/postgres stores/database",
   ],
-  ["arm64", "npm ci && npm test (on such a machine; the packaged Valkey is for x64 only)"],
+  ["arm64", "npm ci && npm test (on such a machine; there is no packaged Milvus 2.3.5 for it)"],
 ]
 
 /** Limits that an engine has by itself. */
@@ -190,6 +205,11 @@ export function suitesByEngine(): ReadonlyMap<string, ReadonlySet<string>> {
   )
 }
 
+/** The engines that exceptions under a name are for. */
+export function enginesOf(kind: string): readonly string[] {
+  return ENGINES.flatMap((engine) => ((engine.kind ?? engine.name) === kind ? [engine.name] : []))
+}
+
 /** Every suite there is. */
 export function allSuites(): readonly string[] {
   return readdirSync(join(root, "test/contract"))
@@ -204,9 +224,8 @@ export function compatibilityPage(): string {
   const names = [...byEngine.keys()]
   const mark = (engine: string, suite: string) => {
     if (byEngine.get(engine)?.has(suite) !== true) return ""
-    return EXCEPTIONS.some((each) => each.engine === engine && each.suite === suite)
-      ? "with exceptions"
-      : "yes"
+    const kind = ENGINES.find(({ name }) => name === engine)?.kind ?? engine
+    return EXCEPTIONS.some((each) => each.engine === kind && each.suite === suite) ? "with exceptions" : "yes"
   }
   const row = (cells: readonly string[]) => `| ${cells.join(" | ")} |`
   const table = (head: readonly string[], rows: readonly (readonly string[])[]) =>

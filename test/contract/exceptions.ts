@@ -24,7 +24,6 @@ const SWEEPS_WINDOWS = {
 /** Every exception there is. */
 export const EXCEPTIONS: readonly SuiteExceptions[] = [
   { engine: "Redis, Valkey", suite: "rate-limit", tests: SWEEPS_WINDOWS },
-  { engine: "Redis, Valkey (cluster)", suite: "rate-limit", tests: SWEEPS_WINDOWS },
   {
     engine: "Milvus (DIRECT)",
     suite: "memory",

@@ -21,15 +21,31 @@ import { CACHE, type Tool } from "../support/tools.ts"
 
 const run = promisify(execFile)
 
-const VERSION = "5.0.6"
-/** SHA-256 over the lines `<sha256>  <name>` of all jars, sorted by name. */
-const DIGEST = "a7cbfa356e29ef493f4f4d66187317185aab38989a0df85333f4cce7759cb617"
+/** What can be had; tests that do not say otherwise run on the first. */
+export type Release = "5.0" | "4.1"
+
+interface Build {
+  readonly version: string
+  /** SHA-256 over the lines `<sha256>  <name>` of all jars, sorted by name. */
+  readonly digest: string
+}
+
+const BUILDS: Readonly<Record<Release, Build>> = {
+  "5.0": {
+    version: "5.0.6",
+    digest: "a7cbfa356e29ef493f4f4d66187317185aab38989a0df85333f4cce7759cb617",
+  },
+  "4.1": {
+    version: "4.1.10",
+    digest: "291f7939b9c1a7cf786fe2be76b4dffe65927e49dc8ae56b40e5d86c77e99d32",
+  },
+}
 /** Libraries for other systems. */
 const FOREIGN = /-(osx|windows)-.*\.jar$|-linux-(aarch_64|riscv64)\.jar$/
 const PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
 const INSTALL_MS = 600_000
 
-const POM = `<?xml version="1.0" encoding="UTF-8"?>
+const pom = (version: string): string => `<?xml version="1.0" encoding="UTF-8"?>
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>local.test</groupId>
@@ -40,7 +56,7 @@ const POM = `<?xml version="1.0" encoding="UTF-8"?>
     <dependency>
       <groupId>org.apache.cassandra</groupId>
       <artifactId>cassandra-all</artifactId>
-      <version>${VERSION}</version>
+      <version>${version}</version>
     </dependency>
   </dependencies>
 </project>
@@ -55,36 +71,46 @@ export async function java(): Promise<Tool> {
     const [, version] = /version "(\d+)/.exec(stderr + stdout) ?? []
     return version === "17" || version === "11"
       ? { path }
-      : { missing: `Cassandra ${VERSION} needs Java 17, not ${version ?? "an unknown one"}` }
+      : { missing: `Cassandra needs Java 17, not ${version ?? "an unknown one"}` }
   } catch {
-    return { missing: `Cassandra ${VERSION} needs Java 17, which is not installed` }
+    return { missing: "Cassandra needs Java 17, which is not installed" }
   }
 }
 
-/** The folder of the jars, or why they cannot be had. */
-export async function cassandraJars(): Promise<Tool> {
-  const path = join(CACHE, `cassandra-${VERSION}`)
+/** The folder of a release's jars, or why they cannot be had. */
+export async function cassandraJars(release: Release = "5.0"): Promise<Tool> {
+  const { version } = BUILDS[release]
+  const path = join(CACHE, `cassandra-${version}`)
   if (existsSync(path)) return { path }
   try {
-    await install(path)
+    await install(path, BUILDS[release])
     return { path }
   } catch (error) {
-    return { missing: `Cassandra ${VERSION} could not be had from Maven: ${String(error).slice(0, 300)}` }
+    return { missing: `Cassandra ${version} could not be had from Maven: ${String(error).slice(0, 300)}` }
   }
 }
 
-async function install(path: string): Promise<void> {
+async function install(path: string, build: Build): Promise<void> {
   mkdirSync(CACHE, { recursive: true })
   const own = `${path}.${randomUUID()}`
   const folder = mkdtempSync(join(tmpdir(), "keelplane-cassandra-"))
   try {
-    const pom = join(folder, "pom.xml")
-    writeFileSync(pom, POM)
-    const args = ["-q", "-B", "-ntp", "-f", pom, PLUGIN, "-DincludeScope=runtime", `-DoutputDirectory=${own}`]
+    const file = join(folder, "pom.xml")
+    writeFileSync(file, pom(build.version))
+    const args = [
+      "-q",
+      "-B",
+      "-ntp",
+      "-f",
+      file,
+      PLUGIN,
+      "-DincludeScope=runtime",
+      `-DoutputDirectory=${own}`,
+    ]
     await run("mvn", args, { timeout: INSTALL_MS, maxBuffer: 1 << 26 })
     for (const name of readdirSync(own).filter((each) => FOREIGN.test(each))) rmSync(join(own, name))
     const digest = digestOf(own)
-    if (digest !== DIGEST) throw new Error(`the jars' digest is ${digest}, not ${DIGEST}`)
+    if (digest !== build.digest) throw new Error(`the jars' digest is ${digest}, not ${build.digest}`)
     // Through a name of its own and a rename, as other test files may do the same right now.
     if (!existsSync(path)) renameSync(own, path)
   } finally {

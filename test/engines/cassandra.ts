@@ -18,7 +18,7 @@ import {
 } from "../../src/stores/cassandra/index.ts"
 import { freePorts } from "../support/free-ports.ts"
 import { pathOf, skipReason, type Tool } from "../support/tools.ts"
-import { cassandraJars, java } from "./cassandra-install.ts"
+import { cassandraJars, java, type Release } from "./cassandra-install.ts"
 import { type RunningNode, startNode } from "./cassandra-node.ts"
 import { leaseKept } from "./keeper.ts"
 
@@ -36,6 +36,11 @@ export const cassandraSkip: string | false = skipReason(system, program, jars)
 /** False, or why tests that stop nodes of their own are skipped. */
 export const ringSkip: string | false =
   given === undefined ? cassandraSkip : "the nodes are not ours to stop (KEELPLANE_TEST_CASSANDRA_URL)"
+
+/** False, or why tests on nodes of a release are skipped. */
+export async function releaseSkip(release: Release): Promise<string | false> {
+  return ringSkip === false ? skipReason(await cassandraJars(release)) : ringSkip
+}
 
 /** What is ended after the test file's tests, last first. Hooks made inside hooks would end with them. */
 const endings: (() => Promise<void> | void)[] = []
@@ -71,9 +76,12 @@ export function freshKeyspace(): string {
   return `test_${randomUUID().replaceAll("-", "").slice(0, 16)}`
 }
 
-/** A fresh, migrated keyspace on the shared cluster, closed and dropped after the tests. */
-export async function testCassandra(options: Partial<CassandraOptions> = {}): Promise<CassandraEngine> {
-  const hosts = await cassandraHosts()
+/** A fresh, migrated keyspace, on the shared cluster unless `on` names another; closed and dropped after the tests. */
+export async function testCassandra(
+  options: Partial<CassandraOptions> = {},
+  on: Promise<string> = cassandraHosts(),
+): Promise<CassandraEngine> {
+  const hosts = await on
   const keyspace = freshKeyspace()
   const engine = openCassandra({ url: `${hosts}/${keyspace}?replication=1`, ...options })
   atEnd(async () => {
@@ -113,6 +121,13 @@ export interface Ring {
   readonly hosts: string
 }
 
+/** How a ring is to be. */
+export interface RingOptions {
+  readonly logins?: boolean
+  readonly ports?: readonly [cql: number, storage: number]
+  readonly release?: Release
+}
+
 const RING_HEAP_MB = 320
 const RING_JOIN_MS = 120_000
 
@@ -123,20 +138,18 @@ export async function ringPorts(): Promise<readonly [cql: number, storage: numbe
 }
 
 /** Starts `count` nodes on 127.0.0.1 and the following addresses; stopped after the test file's tests. */
-export async function startRing(
-  count: number,
-  options: { readonly logins?: boolean; readonly ports?: readonly [cql: number, storage: number] } = {},
-): Promise<Ring> {
+export async function startRing(count: number, options: RingOptions = {}): Promise<Ring> {
   const folder = mkdtempSync(join(tmpdir(), "keelplane-ring-"))
   atEnd(() => rmSync(folder, { recursive: true, force: true }))
   const [cqlPort, storagePort] = options.ports ?? (await ringPorts())
+  const home = pathOf(await cassandraJars(options.release))
   const ips = Array.from({ length: count }, (_, index) => `127.0.0.${index + 1}`)
   // All at once: most of a start is waiting, and with each other as seeds none of them waits for the first.
   const nodes = await Promise.all(
     ips.map(async (ip, index) => {
       const node = await startNode({
         java: pathOf(program),
-        jars: pathOf(jars),
+        jars: home,
         folder: join(folder, `n${index}`),
         ip,
         cqlPort,

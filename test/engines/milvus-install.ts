@@ -15,8 +15,8 @@ const run = promisify(execFile)
 const SERVER = "milvus==2.3.5"
 const SERVER_SHA256 = "69515a0630ce29fd10e101fa442afea8ca1387b93a456cd9bd41fdf3deb93d04"
 const LITE = "milvus-lite==3.2.2"
-/** All that it needs, so that nothing changes under it. */
-const LITE_PACKAGES = [
+/** Milvus Lite and all that it needs, so that nothing changes under it. */
+export const LITE_PACKAGES = [
   LITE,
   "pymilvus==3.0.2",
   "cachetools==8.0.2",

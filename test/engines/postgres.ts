@@ -1,13 +1,13 @@
 /**
  * PostgreSQL for tests: the server that KEELPLANE_TEST_POSTGRES_URL names (a login that may create databases, pgvector installed), else
- * servers of two major versions out of pinned packages, one of each per test file, started by the first that needs them.
+ * servers of several major versions out of pinned packages, one of each per test file, started by the first that needs them.
  */
 import { randomUUID } from "node:crypto"
 import { after } from "node:test"
 import { connectionConfig } from "../../src/stores/postgres/connection.ts"
 import { openServer, type ServerOptions, type SqlEngine } from "../../src/stores/postgres/index.ts"
 import { Session } from "../../src/stores/postgres/session.ts"
-import { pathOf, skipReason } from "../support/tools.ts"
+import { pathOf, skipReason, type Tool } from "../support/tools.ts"
 import { type PgBouncer, pgbouncerSkip, startPgBouncer } from "./pgbouncer.ts"
 import { type Major, postgresTool } from "./postgres-install.ts"
 import { PostgresServer, type PostgresServerOptions } from "./postgres-server.ts"
@@ -15,7 +15,8 @@ import { PostgresServer, type PostgresServerOptions } from "./postgres-server.ts
 /** The server to test on, or undefined: then the tests start their own. */
 const given = process.env.KEELPLANE_TEST_POSTGRES_URL
 
-const tools = given === undefined ? { 16: await postgresTool(16), 18: await postgresTool(18) } : undefined
+const tools = new Map<Major, Tool>()
+if (given === undefined) for (const major of [18, 16] as const) tools.set(major, await postgresTool(major))
 
 /** A server that suites share: its name for people, why it cannot be had, and where it is. */
 export interface SharedServer {
@@ -39,26 +40,27 @@ export function atEnd(work: () => Promise<void>): void {
 
 /** False, or why tests that need a server of their own, to stop and to configure, are skipped. */
 export const ownServerSkip: string | false =
-  tools === undefined
-    ? "the server is not ours to stop (KEELPLANE_TEST_POSTGRES_URL)"
-    : skipReason(tools[16], tools[18])
+  given === undefined
+    ? skipReason(...tools.values())
+    : "the server is not ours to stop (KEELPLANE_TEST_POSTGRES_URL)"
 
 /** Starts a server of the test's own; removed after the test file's tests. */
 export async function startPostgres(
   options: PostgresServerOptions = {},
   major: Major = 18,
 ): Promise<PostgresServer> {
-  if (tools === undefined) throw new Error("a server is given; tests start none")
-  const server = await PostgresServer.make(pathOf(tools[major]), options)
+  if (given !== undefined) throw new Error("a server is given; tests start none")
+  const tool = tools.get(major) ?? (await postgresTool(major))
+  const server = await PostgresServer.make(pathOf(tool), options)
   atEnd(() => server.remove())
   return server
 }
 
-function shared(major: Major): SharedServer {
+function shared(major: Major, skip: string | false = ownServerSkip): SharedServer {
   let server: Promise<PostgresServer> | undefined
   return {
     name: `PostgreSQL ${major}`,
-    skip: ownServerSkip,
+    skip,
     url: async () => {
       server ??= startPostgres({}, major)
       return (await server).url
@@ -71,6 +73,14 @@ export const postgresServers: readonly SharedServer[] =
   given === undefined
     ? [shared(18), shared(16)]
     : [{ name: "PostgreSQL", skip: false, url: async () => given }]
+
+/** Servers of the versions between and before them, for suites that show that these do. */
+export async function furtherServers(): Promise<readonly SharedServer[]> {
+  if (given !== undefined) return []
+  const majors = [17, 15] as const
+  const found = await Promise.all(majors.map(postgresTool))
+  return majors.map((major, at) => shared(major, skipReason(...found.slice(at, at + 1))))
+}
 
 let bouncer: Promise<PgBouncer> | undefined
 

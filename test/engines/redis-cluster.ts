@@ -5,7 +5,15 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Redis } from "ioredis"
 import { endWithProcess } from "../support/redis-server.ts"
-import { atEnd, freePort, type RedisServer, serverPath, startRedis } from "./redis.ts"
+import {
+  atEnd,
+  freePort,
+  type RedisKind,
+  type RedisServer,
+  redisKinds,
+  serverPath,
+  startRedis,
+} from "./redis.ts"
 
 const SLOTS = 16_384
 const READY_MS = 60_000
@@ -42,6 +50,8 @@ export interface ClusterShape {
   readonly replica?: boolean
   /** The first master's port. */
   readonly port?: number
+  /** The server's program. */
+  readonly program?: string
 }
 
 /** Starts masters that share the slots evenly. */
@@ -49,6 +59,7 @@ export async function startCluster({
   masters = 3,
   replica = false,
   port,
+  program,
 }: ClusterShape = {}): Promise<RedisCluster> {
   const busPorts = await Promise.all(Array.from({ length: masters + Number(replica) }, () => freePort()))
   const servers = await Promise.all(
@@ -65,6 +76,8 @@ export async function startCluster({
           "no",
         ],
         index === 0 ? port : undefined,
+        undefined,
+        program,
       ),
     ),
   )
@@ -98,14 +111,28 @@ export async function startCluster({
   return { url: `redis+cluster://${hosts}/`, servers, clients }
 }
 
-let shared: Promise<string> | undefined
+const given = process.env.KEELPLANE_TEST_REDIS_CLUSTER_URL
+const shared = new Map<string, Promise<string>>()
 
-/** The cluster that the suites of a test file share. */
-export function clusterUrl(): Promise<string> {
-  const given = process.env.KEELPLANE_TEST_REDIS_CLUSTER_URL
-  shared ??= given === undefined ? startCluster().then(({ url }) => url) : Promise.resolve(given)
-  return shared
+/** The cluster that the tests of a file share; `program` is the server's, unless it is {@link startRedis}'s. */
+export function clusterUrl(program = ""): Promise<string> {
+  if (given !== undefined) return Promise.resolve(given)
+  const known = shared.get(program)
+  if (known !== undefined) return known
+  const made = startCluster(program === "" ? {} : { program }).then(({ url }) => url)
+  shared.set(program, made)
+  return made
 }
+
+/** The kinds of clusters that the suites run on. */
+export const clusterKinds: readonly Pick<RedisKind, "name" | "skip" | "url">[] =
+  given === undefined
+    ? redisKinds.map(({ name, ownSkip, program }) => ({
+        name: `${name} (cluster)`,
+        skip: ownSkip,
+        url: () => clusterUrl(program()),
+      }))
+    : [{ name: "Redis (cluster)", skip: false, url: () => clusterUrl() }]
 
 /** The id by which the other nodes know a node. */
 export async function nodeId(client: Redis): Promise<string> {

@@ -1,12 +1,13 @@
 /**
- * A Redis or Valkey server for tests: KEELPLANE_TEST_REDIS_URL, else one that is started here. Where none can be had the tests are
- * skipped with the reason; in CI that is a failure.
+ * Redis and Valkey servers for tests: KEELPLANE_TEST_REDIS_URL, else ones that are started here, Valkey 9 and Redis 7. Where none can be
+ * had the tests are skipped with the reason; in CI that is a failure.
  */
 import { randomUUID } from "node:crypto"
 import { after } from "node:test"
 import type { TenantId } from "../../src/domain/kernel/scope.ts"
 import { openRedis, type RedisEngine, type RedisOptions } from "../../src/stores/redis/index.ts"
-import { launchRedis, type RedisServer, serverTool } from "../support/redis-server.ts"
+import { redisTool, serverTool, valkeyTool } from "../support/redis-install.ts"
+import { launchRedis, type RedisServer } from "../support/redis-server.ts"
 import { pathOf, skipReason, type Tool } from "../support/tools.ts"
 
 export { freePort, type RedisServer } from "../support/redis-server.ts"
@@ -28,9 +29,10 @@ export function atEnd(work: () => Promise<void> | void): void {
 /** False, or why tests that need any server are skipped. */
 export const redisSkip: string | false = skipReason(tool)
 
+const NOT_OURS = "the server is not ours to stop (KEELPLANE_TEST_REDIS_URL)"
+
 /** False, or why tests that stop and starve a server of their own are skipped. */
-export const ownServerSkip: string | false =
-  given === undefined ? redisSkip : "the server is not ours to stop (KEELPLANE_TEST_REDIS_URL)"
+export const ownServerSkip: string | false = given === undefined ? redisSkip : NOT_OURS
 
 /** The server's program, where {@link ownServerSkip} is false. */
 export function serverPath(): string {
@@ -42,17 +44,53 @@ export async function startRedis(
   args: readonly string[] = [],
   port?: number,
   password?: string,
+  program: string = pathOf(tool),
 ): Promise<RedisServer> {
-  const server = await launchRedis(pathOf(tool), args, port, password)
+  const server = await launchRedis(program, args, port, password)
   endings.push(server.stop)
   return server
 }
 
+/** A kind of server that suites run on. */
+export interface RedisKind {
+  readonly name: string
+  /** False, or why there is none. */
+  readonly skip: string | false
+  /** False, or why there is none that tests may start and stop. */
+  readonly ownSkip: string | false
+  /** The program, where `ownSkip` is false. */
+  program(): string
+  /** The server that the suites of a test file share. */
+  url(): Promise<string>
+}
+
+function started(name: string, program: Tool): RedisKind {
+  let shared: Promise<string> | undefined
+  const skip = skipReason(program)
+  return {
+    name,
+    skip,
+    ownSkip: skip,
+    program: () => pathOf(program),
+    url: () => {
+      shared ??= startRedis([], undefined, undefined, pathOf(program)).then(({ url }) => url)
+      return shared
+    },
+  }
+}
+
+/** The kinds of servers that the suites run on; the first is what all other tests have. */
+export const redisKinds: readonly RedisKind[] =
+  given === undefined
+    ? [started("Valkey 9", await valkeyTool()), started("Redis 7", await redisTool())]
+    : [{ name: "Redis", skip: false, ownSkip: NOT_OURS, program: () => "", url: async () => given }]
+
 let shared: Promise<string> | undefined
 
-/** The server that the suites of a test file share. */
+/** The server that the tests of a file share which run on one kind only. */
 export function redisUrl(): Promise<string> {
-  shared ??= given === undefined ? startRedis().then(({ url }) => url) : Promise.resolve(given)
+  const [first] = redisKinds
+  shared ??= first !== undefined && first.skip === false ? first.url() : startRedis().then(({ url }) => url)
   return shared
 }
 

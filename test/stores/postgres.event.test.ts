@@ -12,7 +12,7 @@ import { eventLogContract } from "../contract/event-log.contract.ts"
 import { append, type EventHarness, events } from "../contract/event-support.ts"
 import { PGLITE_SKIPS } from "../contract/exceptions.ts"
 import { freshTenant } from "../engines/pglite.ts"
-import { onSqlEngines, sqlEnginesAndPooler } from "../engines/sql-suites.ts"
+import { everySqlEngine, onSqlEngines } from "../engines/sql-suites.ts"
 
 function movableClock() {
   let now = Date.now()
@@ -83,5 +83,5 @@ onSqlEngines(
       }
     })
   },
-  await sqlEnginesAndPooler(),
+  await everySqlEngine(),
 )

@@ -11,7 +11,7 @@ import type { JsonValue } from "../../src/domain/kernel/json.ts"
 import { createInProcessEngines } from "../../src/stores/inprocess/index.ts"
 import { LuaScripts } from "../../src/stores/inprocess/lua-scripts.ts"
 import { op, scopeOf, space, text } from "../contract/cache-support.ts"
-import { atEnd, freshTenant, redisSkip, redisUrl, testRedis } from "../engines/redis.ts"
+import { atEnd, freshTenant, redisKinds, testRedis } from "../engines/redis.ts"
 import { ManualClock } from "../support/manual-clock.ts"
 
 const INT64 = 9_223_372_036_854_775_807n
@@ -239,45 +239,47 @@ async function remains(
   return await Promise.all(bytes)
 }
 
-describe("redis against the in-process engine", { skip: redisSkip }, () => {
-  it("answers the same to every sequence of operations", async () => {
-    const clock = new ManualClock()
-    const prefix = `same-${randomUUID()}`
-    const { cache: there } = await testRedis({ clock, prefix })
-    const client = new Redis(await redisUrl())
-    atEnd(() => client.disconnect())
-    await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 30 }), async (steps) => {
-        const { store: here } = createInProcessEngines({ clock })
-        const scope = scopeOf(freshTenant())
-        for (const each of steps) {
-          const both = (work: (store: CacheStore) => unknown) => bothOf(here, there, work)
-          if (each.do === "wait") clock.advance(each.ms)
-          else if (each.do === "sweep") await both((store) => store.sweep(scope, 50))
-          else if (each.do === "invalidate")
-            await both((store) => store.invalidateTags(scope, space("sliding"), [each.tag]))
-          else {
-            const [expected, actual] = await both(async (store) => {
-              if (each.alone) return await oneByOne(store, scope, each.operations)
-              return (await store.execute(scope, each.operations, each.atomic)).map(comparable)
+for (const kind of redisKinds) {
+  describe(`${kind.name} against the in-process engine`, { skip: kind.skip }, () => {
+    it("answers the same to every sequence of operations", async () => {
+      const clock = new ManualClock()
+      const prefix = `same-${randomUUID()}`
+      const url = await kind.url()
+      const { cache: there } = await testRedis({ url, clock, prefix })
+      const client = new Redis(url)
+      atEnd(() => client.disconnect())
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 30 }), async (steps) => {
+          const { store: here } = createInProcessEngines({ clock })
+          const scope = scopeOf(freshTenant())
+          for (const each of steps) {
+            const both = (work: (store: CacheStore) => unknown) => bothOf(here, there, work)
+            if (each.do === "wait") clock.advance(each.ms)
+            else if (each.do === "sweep") await both((store) => store.sweep(scope, 50))
+            else if (each.do === "invalidate")
+              await both((store) => store.invalidateTags(scope, space("sliding"), [each.tag]))
+            else {
+              const [expected, actual] = await both(async (store) => {
+                if (each.alone) return await oneByOne(store, scope, each.operations)
+                return (await store.execute(scope, each.operations, each.atomic)).map(comparable)
+              })
+              assert.deepEqual(actual, expected)
+            }
+            assert.deepEqual(await keysOf(there, scope), await keysOf(here, scope))
+            const [expected, actual] = await bothOf(here, there, async (store) => {
+              const entries = await store.batchGet(scope, space("limited"), ["a", "b", "a", "c"])
+              return entries.map((entry) => entry && [entry.content, entry.expireTimeMs, entry.tags])
             })
             assert.deepEqual(actual, expected)
           }
-          assert.deepEqual(await keysOf(there, scope), await keysOf(here, scope))
-          const [expected, actual] = await bothOf(here, there, async (store) => {
-            const entries = await store.batchGet(scope, space("limited"), ["a", "b", "a", "c"])
-            return entries.map((entry) => entry && [entry.content, entry.expireTimeMs, entry.tags])
-          })
-          assert.deepEqual(actual, expected)
-        }
-        assert.deepEqual(await remains(client, there, scope, prefix), ["0", "0"])
-      }),
-      { numRuns: Number(process.env.KEELPLANE_TEST_RUNS ?? 60) },
-    )
-  })
+          assert.deepEqual(await remains(client, there, scope, prefix), ["0", "0"])
+        }),
+        { numRuns: Number(process.env.KEELPLANE_TEST_RUNS ?? 60) },
+      )
+    })
 
-  const scripts: Readonly<Record<string, string>> = {
-    commands: `
+    const scripts: Readonly<Record<string, string>> = {
+      commands: `
       local c = redis.call
       c("HSET", KEYS[1], "f", 1, "g", "x") c("HINCRBY", KEYS[1], "f", 2) c("HINCRBYFLOAT", KEYS[1], "f", 0.5)
       c("RPUSH", KEYS[2], "a", "b") c("LPUSH", KEYS[2], "c") c("LTRIM", KEYS[2], 0, 1)
@@ -288,40 +290,50 @@ describe("redis against the in-process engine", { skip: redisSkip }, () => {
         c("ZRANGEBYSCORE", KEYS[3], "(2", "+inf"), c("ZRANK", KEYS[3], "n"), c("ZSCORE", KEYS[3], "m"), c("ZCARD", KEYS[3]),
         c("ZCOUNT", KEYS[3], "-inf", 2), c("PTTL", KEYS[3]), c("TTL", KEYS[3]), c("TYPE", KEYS[2]).ok, c("EXISTS", KEYS[1], KEYS[2]),
         c("HDEL", KEYS[1], "g"), c("LPOP", KEYS[2]), c("ZREM", KEYS[3], "m"), c("TIME")[1], c("PERSIST", KEYS[3]), c("TTL", KEYS[3]) }`,
-    values: `
+      values: `
       local c = redis.call
       local seen = { c("SET", KEYS[1], "1", "NX").ok, c("SET", KEYS[1], "2", "NX"), c("INCR", KEYS[1]), c("DECRBY", KEYS[1], 5),
         c("INCRBYFLOAT", KEYS[1], "0.1"), c("GET", KEYS[1]), c("SET", KEYS[1], "x", "PX", 50).ok, c("PTTL", KEYS[1]),
         c("SET", KEYS[1], "y", "KEEPTTL").ok, c("PTTL", KEYS[1]), c("DEL", KEYS[1], KEYS[2]), c("GET", KEYS[1]), c("TTL", KEYS[1]),
         c("RPUSH", KEYS[2], "1", "2", "3"), c("RPOP", KEYS[2], 2), c("LPOP", KEYS[3]), c("TYPE", KEYS[3]).ok }
       return seen`,
-    results: `return { 1, -2.5, "quote \\" slash \\\\ line \\n é", true, { name = ARGV[1] }, {}, redis.call("GET", KEYS[1]), redis.call("EXPIRE", KEYS[1], 1) }`,
-    "half-done": `redis.call("SET", KEYS[1], "1") redis.call("RPUSH", KEYS[2], "1") error("boom")`,
-    stranger: `redis.call("SET", KEYS[1], "1") return redis.call("GET", "other")`,
-    caught: `return { redis.pcall("INCR", KEYS[1], 1), redis.pcall("LPUSH", KEYS[1], "x").err ~= nil, redis.pcall("FLUSHALL").err }`,
-    "wrong kind": `redis.call("RPUSH", KEYS[1], "1") return redis.call("GET", KEYS[1])`,
-    "not finite": `return 0/0`,
-    "not Lua": `return +`,
-  }
-
-  it("runs scripts with the same results, and leaves the same after those that fail", async () => {
-    const clock = new ManualClock()
-    const { cache: there } = await testRedis({ clock, scripts })
-    const { store: here } = createInProcessEngines({ clock, scripts: new LuaScripts(scripts) })
-    for (const name of Object.keys(scripts)) {
-      const scope = scopeOf(freshTenant())
-      const ends = []
-      for (const store of [here, there]) {
-        const list = op({ kind: "listPush", key: "b", values: [text("before")] })
-        if (name === "half-done") await store.write(scope, list)
-        const end = await outcomeOf(async (): Promise<JsonValue> => {
-          return await store.runScript(scope, space(), { name, keys: ["a", "b", "c"], args: ["😀"] })
-        })
-        const { items } = await store.listKeys(scope, space(), "", { size: 10 })
-        const reason = typeof end === "object" && end !== null && "reason" in end ? end.reason : end
-        ends.push([reason, items.map(({ key, kind, expireTimeMs }) => ({ key, kind, expireTimeMs }))])
-      }
-      assert.deepEqual(ends[1], ends[0], name)
+      results: `return { 1, -2.5, "quote \\" slash \\\\ line \\n é", true, { name = ARGV[1] }, {}, redis.call("GET", KEYS[1]), redis.call("EXPIRE", KEYS[1], 1) }`,
+      "half-done": `redis.call("SET", KEYS[1], "1") redis.call("RPUSH", KEYS[2], "1") error("boom")`,
+      "beyond doubles": `
+      local c, try = redis.call, redis.pcall
+      c("SET", KEYS[1], "9007199254740990")
+      local seen = { c("INCR", KEYS[1]), try("INCR", KEYS[1]).err, c("GET", KEYS[1]), c("DECRBY", KEYS[1], 9007199254740991),
+        c("DECRBY", KEYS[1], "9007199254740991"), try("DECR", KEYS[1]).err, try("INCRBY", KEYS[1], "9007199254740992").err }
+      c("SET", KEYS[1], "9223372036854775807") c("HSET", KEYS[2], "f", "9007199254740993")
+      for _, each in ipairs({ try("INCR", KEYS[1]).err, try("DECR", KEYS[1]).err, c("GET", KEYS[1]),
+        try("HINCRBY", KEYS[2], "f", 1).err, c("HINCRBY", KEYS[2], "f", -2), c("HGET", KEYS[2], "f") }) do seen[#seen + 1] = each end
+      return seen`,
+      stranger: `redis.call("SET", KEYS[1], "1") return redis.call("GET", "other")`,
+      caught: `return { redis.pcall("INCR", KEYS[1], 1), redis.pcall("LPUSH", KEYS[1], "x").err ~= nil, redis.pcall("FLUSHALL").err }`,
+      "wrong kind": `redis.call("RPUSH", KEYS[1], "1") return redis.call("GET", KEYS[1])`,
+      "not finite": `return 0/0`,
+      "not Lua": `return +`,
     }
+
+    it("runs scripts with the same results, and leaves the same after those that fail", async () => {
+      const clock = new ManualClock()
+      const { cache: there } = await testRedis({ url: await kind.url(), clock, scripts })
+      const { store: here } = createInProcessEngines({ clock, scripts: new LuaScripts(scripts) })
+      for (const name of Object.keys(scripts)) {
+        const scope = scopeOf(freshTenant())
+        const ends = []
+        for (const store of [here, there]) {
+          const list = op({ kind: "listPush", key: "b", values: [text("before")] })
+          if (name === "half-done") await store.write(scope, list)
+          const end = await outcomeOf(async (): Promise<JsonValue> => {
+            return await store.runScript(scope, space(), { name, keys: ["a", "b", "c"], args: ["😀"] })
+          })
+          const { items } = await store.listKeys(scope, space(), "", { size: 10 })
+          const reason = typeof end === "object" && end !== null && "reason" in end ? end.reason : end
+          ends.push([reason, items.map(({ key, kind, expireTimeMs }) => ({ key, kind, expireTimeMs }))])
+        }
+        assert.deepEqual(ends[1], ends[0], name)
+      }
+    })
   })
-})
+}

@@ -1,10 +1,10 @@
-/** The end of a tenant on one server and on a cluster. */
+/** The end of a tenant on servers and on clusters. */
 import { describe } from "node:test"
 import type { RedisEngine } from "../../src/stores/redis/index.ts"
 import { cacheEraserHarness } from "../contract/cache-eraser.ts"
 import { tenantEraserContract } from "../contract/tenant-eraser.contract.ts"
-import { freshTenant, ownServerSkip, redisSkip, testRedis } from "../engines/redis.ts"
-import { clusterUrl } from "../engines/redis-cluster.ts"
+import { freshTenant, redisKinds, testRedis } from "../engines/redis.ts"
+import { clusterKinds } from "../engines/redis-cluster.ts"
 
 // A name that would match others, were it taken for a pattern.
 const prefix = `test-[a-z]*?-${process.pid}`
@@ -13,10 +13,8 @@ function harness({ cache: store, rateLimiter: limiter, pubsub, eraser }: RedisEn
   return cacheEraserHarness({ store, limiter, pubsub, eraser: eraser("cache"), freshTenant })
 }
 
-describe("redis", { skip: redisSkip }, () => {
-  tenantEraserContract(async () => harness(await testRedis({ prefix })))
-})
-
-describe("redis cluster", { skip: ownServerSkip }, () => {
-  tenantEraserContract(async () => harness(await testRedis({ prefix, url: await clusterUrl() })))
-})
+for (const { name, skip, url } of [...redisKinds, ...clusterKinds]) {
+  describe(name, { skip }, () => {
+    tenantEraserContract(async () => harness(await testRedis({ prefix, url: await url() })))
+  })
+}
