@@ -24,14 +24,20 @@ const writer = new Writer()
 export function compileEncoder(desc: DescMessage, slowly: Encode = slowEncoder(desc)): Encode {
   const write = compileWrite(desc)
   if (write === undefined) return slowly
+  let last = 0
+  let expected = 0
   return (value, room = 0) => {
     try {
+      writer.begin(expected)
       write(writer, value)
     } catch {
       // Whatever it was: protobuf-es writes it, or says what is wrong with it.
       writer.reset()
       return slowly(value, room)
     }
+    // Two large answers in a row let expect a third.
+    expected = Math.min(last, writer.written)
+    last = writer.written
     return writer.finish(room)
   }
 }

@@ -2,9 +2,29 @@
 import { UNUSUAL } from "./source.ts"
 
 /** Up to this many bytes, taking them one by one beats a call into the runtime. */
-const SHORT = 24
+const SHORT = 12
 const EMPTY = Buffer.alloc(0)
 const scratch = new DataView(new ArrayBuffer(8))
+
+/** Text of few bytes; undefined where it is not ASCII. */
+function shortAscii(bytes: Buffer, start: number, stop: number): string | undefined {
+  let text = ""
+  let pos = start
+  for (; pos + 4 <= stop; pos += 4) {
+    const a = bytes[pos] as number
+    const b = bytes[pos + 1] as number
+    const c = bytes[pos + 2] as number
+    const d = bytes[pos + 3] as number
+    if ((a | b | c | d) > 0x7f) return undefined
+    text += String.fromCharCode(a, b, c, d)
+  }
+  for (; pos < stop; pos++) {
+    const code = bytes[pos] as number
+    if (code > 0x7f) return undefined
+    text += String.fromCharCode(code)
+  }
+  return text
+}
 
 /** A reader of one message at a time. */
 export class Reader {
@@ -114,14 +134,8 @@ export class Reader {
     this.pos = stop
     const bytes = this.#bytes
     if (stop - start <= SHORT) {
-      const codes: number[] = []
-      let pos = start
-      for (; pos < stop; pos++) {
-        const byte = bytes[pos] as number
-        if (byte > 0x7f) break
-        codes.push(byte)
-      }
-      if (pos === stop) return String.fromCharCode.apply(String, codes)
+      const ascii = shortAscii(bytes, start, stop)
+      if (ascii !== undefined) return ascii
     }
     const text = bytes.toString("utf8", start, stop)
     // The sign for what is no UTF-8, unless somebody sent just that sign.

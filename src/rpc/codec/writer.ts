@@ -8,8 +8,9 @@ import { UNUSUAL } from "./source.ts"
 const BLOCK_BYTES = 32 * 1024
 /** Room for a length and two tags, or for a number and a tag. */
 const ROOM = 24
-/** Up to this many characters, copying them one by one beats a call into the runtime. */
-const SHORT = 40
+/** Up to this many characters or bytes, copying them one by one beats a call into the runtime. */
+const SHORT_TEXT = 32
+const SHORT_BYTES = 12
 const EMPTY = Buffer.alloc(0)
 const NO_VIEW = new DataView(new ArrayBuffer(0))
 const scratch = new DataView(new ArrayBuffer(8))
@@ -25,6 +26,11 @@ export class Writer {
   /** How many bytes the message has so far; hand it to {@link close} to end what began after it. */
   get written(): number {
     return this.#limit - this.#pos
+  }
+
+  /** Begins a message of about `size` bytes: a large one need not grow into its size by copies of itself. */
+  begin(size: number): void {
+    if (size > BLOCK_BYTES / 2) this.#renew(size + (size >> 2) + ROOM)
   }
 
   /** Ends the message. Before its first byte lie `room` bytes for the caller to fill. */
@@ -125,7 +131,7 @@ export class Writer {
   string(value: unknown): void {
     if (typeof value !== "string") throw UNUSUAL
     const { length } = value
-    if (length > SHORT) {
+    if (length > SHORT_TEXT) {
       this.#longString(value)
       return
     }
@@ -149,7 +155,7 @@ export class Writer {
     const { length } = value
     if (this.#pos < length + ROOM) this.#grow(length + ROOM)
     this.#pos -= length
-    if (length > SHORT) this.#bytes.set(value, this.#pos)
+    if (length > SHORT_BYTES) this.#bytes.set(value, this.#pos)
     else for (let index = 0; index < length; index++) this.#bytes[this.#pos + index] = value[index] as number
     this.#varint(length)
   }
@@ -224,8 +230,21 @@ export class Writer {
 
   /** A whole number from 0 to 2^53 - 1. */
   #safe(value: number): void {
-    if (value < 0x10000000) this.#varint(value)
-    else this.#varint64(value >>> 0, Math.floor(value / 0x100000000))
+    if (value < 0x10000000) {
+      this.#varint(value)
+      return
+    }
+    // The low 28 bits are four bytes, and what is above them has at most 25.
+    const high = Math.floor(value / 0x10000000)
+    const low = value - high * 0x10000000
+    this.#varint(high)
+    this.#pos -= 4
+    const bytes = this.#bytes
+    const pos = this.#pos
+    bytes[pos] = low | 0x80
+    bytes[pos + 1] = (low >>> 7) | 0x80
+    bytes[pos + 2] = (low >>> 14) | 0x80
+    bytes[pos + 3] = (low >>> 21) | 0x80
   }
 
   #varint(value: number): void {
@@ -269,8 +288,13 @@ export class Writer {
   }
 
   #grow(room: number): void {
-    const written = this.#limit - this.#pos
-    const size = written + room <= BLOCK_BYTES / 2 ? BLOCK_BYTES : 2 * (written + room)
+    const needed = this.written + room
+    this.#renew(needed <= BLOCK_BYTES / 2 ? BLOCK_BYTES : 2 * needed)
+  }
+
+  /** Goes on in another block. */
+  #renew(size: number): void {
+    const { written } = this
     const bytes = Buffer.allocUnsafeSlow(size)
     bytes.set(this.#bytes.subarray(this.#pos, this.#limit), size - written)
     this.#bytes = bytes
