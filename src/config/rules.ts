@@ -2,6 +2,7 @@
 import { accessSync, constants } from "node:fs"
 import { isLoopback, parseAddress } from "./address.ts"
 import type { Config } from "./schema.ts"
+import { isCluster, keepsJobHistory } from "./stores.ts"
 
 /** A broken rule: the key to complain about and what is wrong. */
 export interface BrokenRule {
@@ -112,12 +113,26 @@ const pooling: Rule = ({ stores }) =>
     ]
   })
 
-const placing: Rule = ({ stores: { events } }) =>
-  breakWhen(
-    events.configs && !/^(cassandra|scylla):/.test(events.url.reveal()),
+/** The table of the history forgets what is older. */
+const JOB_HISTORY_DAYS = 365
+
+const placing: Rule = ({ stores: { events }, retention }) => [
+  ...breakWhen(
+    events.configs && !isCluster(events),
     ["stores", "events", "configs"],
     "needs a cassandra:// url in stores.events.url; in an SQL database configuration lives in stores.control",
-  )
+  ),
+  ...breakWhen(
+    events.job_history === true && !isCluster(events),
+    ["stores", "events", "job_history"],
+    "needs a cassandra:// url in stores.events.url; beside an SQL database finished jobs stay in stores.control",
+  ),
+  ...breakWhen(
+    keepsJobHistory(events) && retention.jobs_days > JOB_HISTORY_DAYS,
+    ["retention", "jobs_days"],
+    "is longer than stores.events.job_history keeps jobs (365 days); set that to false or keep them for less",
+  ),
+]
 
 const caching: Rule = ({ cache }) => [
   ...Object.entries(cache.scripts).flatMap(([name, file]) => unreadable(["cache", "scripts", name], file)),

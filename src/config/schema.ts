@@ -209,7 +209,14 @@ const retention = z
     sessions_days: count(1, 36_500)
       .default(30)
       .describe("Days a session is kept after its last change, unless it says otherwise."),
-    jobs_days: count(1, 36_500).default(365).describe("Days a finished job is kept."),
+    jobs_days: count(1, 36_500)
+      .default(365)
+      .describe("Days a finished job is kept; at most 365 where stores.events.job_history takes them."),
+    jobs_queue_hours: count(0, 8_760)
+      .default(24)
+      .describe(
+        "Hours a finished job stays in stores.control before stores.events.job_history takes it; 0: as soon as may be.",
+      ),
     audit_years: count(7, 100).default(7).describe("Years an audit record is kept."),
   })
   .prefault({})

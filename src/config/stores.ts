@@ -152,11 +152,30 @@ const events = z
       .describe(
         "True keeps the versions of ControlService's configuration here too, where this is Cassandra; versions that are in stores.control already are not seen then.",
       ),
+    job_history: z
+      .boolean()
+      .optional()
+      .describe(
+        "Whether finished jobs move here from stores.control, where this is Cassandra, `retention.jobs_queue_hours` after their end. Unset: true there. Those that have moved are not seen while it is false.",
+      ),
     ...pool,
     ...protection,
   })
   .prefault({})
   .describe("Where streams, sessions and the audit log live.")
+
+/** Whether the store `events` is a cluster. */
+export function isCluster({ url }: { readonly url: Secret }): boolean {
+  return /^(cassandra|scylla):/.test(url.reveal())
+}
+
+/** Whether finished jobs move to the store `events`. */
+export function keepsJobHistory(events: {
+  readonly url: Secret
+  readonly job_history?: boolean | undefined
+}): boolean {
+  return isCluster(events) && events.job_history !== false
+}
 
 const vectors = z
   .strictObject({

@@ -104,6 +104,11 @@ test("each unsafe pair is refused", () => {
     ["limits.default_deadline_ms", { KEELPLANE_LIMITS__MAX_DEADLINE_MS: "1000" }],
     ["limits.in_flight_per_tenant", { KEELPLANE_LIMITS__IN_FLIGHT: "1" }],
     ["stores.events.configs", { KEELPLANE_STORES__EVENTS__CONFIGS: "true" }],
+    ["stores.events.job_history", { KEELPLANE_STORES__EVENTS__JOB_HISTORY: "true" }],
+    [
+      "retention.jobs_days",
+      { KEELPLANE_STORES__EVENTS__URL: "cassandra://h/k", KEELPLANE_RETENTION__JOBS_DAYS: "366" },
+    ],
     ["stores.cache.retry.base_ms", { KEELPLANE_STORES__CACHE__RETRY__BASE_MS: "1000" }],
     ["faults.rules", { KEELPLANE_FAULTS__RULES: "*/*/* before" }],
     [

@@ -1,9 +1,9 @@
 /** What every history of jobs must do. Knows the port and the domain, and no engine. */
 import assert from "node:assert/strict"
 import { before, describe, it } from "node:test"
-import { JOB_HISTORY_MS, type JobHistory, type JobHistoryQuery } from "../../src/domain/event/job-history.ts"
+import { JOB_HISTORY_MS, type JobHistory } from "../../src/domain/event/job-history.ts"
 import type { Job } from "../../src/domain/event/job-model.ts"
-import { JOB_FILTER_FIELDS } from "../../src/domain/event/job-ports.ts"
+import { JOB_FILTER_FIELDS, type JobQuery } from "../../src/domain/event/job-ports.ts"
 import { parseFilter } from "../../src/domain/kernel/filter/index.ts"
 import { type CallScope, systemScope, type TenantId } from "../../src/domain/kernel/scope.ts"
 import { plain, rejects } from "./job-support.ts"
@@ -51,7 +51,7 @@ function kept(job: Job): Record<string, unknown> {
   return comparable({ ...job, expireMs: (job.endMs ?? 0) + JOB_HISTORY_MS })
 }
 
-type Query = Omit<JobHistoryQuery, "filter"> & { readonly filter?: string }
+type Query = Omit<JobQuery, "filter"> & { readonly filter?: string }
 
 const ALL: Omit<Query, "filter"> = { statuses: [], full: false }
 
@@ -153,13 +153,13 @@ function keeping(get: () => JobHistoryHarness, fresh: () => CallScope): void {
 }
 
 function listing(get: () => JobHistoryHarness, fresh: () => CallScope): void {
-  it("lists by queue, status, time of the end and filter, the latest end first, page by page", async () => {
+  it("lists by queue, status and filter, newest first, page by page, whenever jobs have ended", async () => {
     const { history, clock } = get()
     const scope = fresh()
     const now = clock.now()
-    // Three a day, two of them at once.
+    // Three of each half of a day, as ids have it; those that began last have ended first.
     const jobs = Array.from({ length: 9 }, (_, n) =>
-      endedJob(`j${n}`, now - (8 - n) * (DAY_MS / 3) - (n % 3 === 1 ? DAY_MS / 3 : 0), {
+      endedJob(`01${Math.floor(n / 3)}90f2a-${n}`, now - n * 1_000, {
         queue: `q${n % 2}`,
         status: n % 3 === 0 ? "failed" : "succeeded",
         priority: n,
@@ -168,22 +168,35 @@ function listing(get: () => JobHistoryHarness, fresh: () => CallScope): void {
     )
     await history.append(scope, jobs.slice(4))
     await history.append(scope, jobs.slice(0, 4))
-    const order = jobs
-      .toSorted((a, b) => (b.endMs ?? 0) - (a.endMs ?? 0) || (a.id < b.id ? 1 : -1))
-      .map(({ id }) => id.slice(1))
     const ids = async (query: Query, size?: number): Promise<string> =>
-      (await listed(history, scope, query, size)).map(({ id }) => id.slice(1)).join("")
-    const only = (...wanted: number[]) => order.filter((id) => wanted.includes(Number(id))).join("")
-    assert.equal(await ids(ALL), order.join(""))
-    assert.equal(await ids(ALL, 9), order.join(""))
-    assert.equal(await ids({ ...ALL, queue: "q1" }), only(1, 3, 5, 7))
-    assert.equal(await ids({ ...ALL, statuses: ["failed", "dead"] }), only(0, 3, 6))
-    assert.equal(await ids({ ...ALL, filter: "priority >= 3 AND priority < 6" }), only(3, 4, 5))
-    assert.equal(await ids({ ...ALL, filter: 'error_code = "E3" OR job_id = "j8"' }), only(3, 8))
-    const [startMs, endMs] = [jobs[5]?.endMs ?? 0, jobs[8]?.endMs ?? 0]
-    const inside = jobs.filter((job) => (job.endMs ?? 0) >= startMs && (job.endMs ?? 0) < endMs)
-    assert.equal(await ids({ ...ALL, startMs, endMs }), only(...inside.map(({ priority }) => priority)))
+      (await listed(history, scope, query, size)).map(({ id }) => id.slice(-1)).join("")
+    for (const size of [1, 2, 3, 9, 500]) assert.equal(await ids(ALL, size), "876543210")
+    assert.equal(await ids({ ...ALL, queue: "q1" }), "7531")
+    assert.equal(await ids({ ...ALL, statuses: ["failed", "dead"] }), "630")
+    assert.equal(await ids({ ...ALL, filter: "priority >= 3 AND priority < 6" }), "543")
+    assert.equal(await ids({ ...ALL, filter: `error_code = "E3" OR job_id = "${jobs[8]?.id}"` }), "83")
+    const [from, to] = [jobs[5], jobs[2]].map((job) => new Date(job?.endMs ?? 0).toISOString())
+    assert.equal(await ids({ ...ALL, filter: `end_time >= "${from}" AND end_time < "${to}"` }), "543")
     assert.equal(await ids({ ...ALL, queue: "Q1" }), "")
+  })
+
+  it("goes on below the last id of a page, whatever is added above it meanwhile", async () => {
+    const { history, clock } = get()
+    const scope = fresh()
+    await history.append(
+      scope,
+      ["a1", "a3", "b5"].map((id) => endedJob(id, clock.now())),
+    )
+    const first = await history.list(scope, ALL, { size: 1 })
+    await history.append(
+      scope,
+      ["a2", "b4", "c6"].map((id) => endedJob(id, clock.now())),
+    )
+    const rest = await history.list(scope, ALL, { size: 9, cursor: first.next })
+    assert.deepEqual(
+      [...first.items, ...rest.items].map(({ id }) => id),
+      ["b5", "b4", "a3", "a2", "a1"],
+    )
   })
 
   it("cuts lists by what their jobs are on the wire", async () => {
@@ -219,6 +232,19 @@ function ending(get: () => JobHistoryHarness, fresh: () => CallScope): void {
       ["new"],
     )
     clock.advance(-JOB_HISTORY_MS)
+  })
+
+  it("forgets a job when its own retention ends, and takes none whose has ended", async () => {
+    const { history, clock } = get()
+    const scope = fresh()
+    const job = (id: string, expireMs: number) => endedJob(id, clock.now() - 60_000, { expireMs })
+    await history.append(scope, [job("soon", clock.now() + 30_000), job("over", clock.now())])
+    assert.equal((await history.get(scope, "soon"))?.expireMs, clock.now() + 30_000)
+    assert.equal(await history.get(scope, "over"), undefined)
+    clock.advance(30_000)
+    assert.equal(await history.get(scope, "soon"), undefined)
+    assert.deepEqual(await listed(history, scope), [])
+    clock.advance(-30_000)
   })
 
   it("does nothing for a call that has ended already", async () => {

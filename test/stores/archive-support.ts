@@ -18,7 +18,7 @@ export interface Place {
 export function sqlPlace(engine: SqlEngine, elsewhere: readonly Archive[] = []): Place {
   const archives: readonly Archive[] = [
     createSqlMemoryArchive(engine),
-    ...(["streams", "sessions", "audit", "configs", "control"] as const).map((plane) =>
+    ...(["streams", "sessions", "audit", "configs", "jobs", "control"] as const).map((plane) =>
       createSqlArchive(engine, plane),
     ),
   ]

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict"
 import { after, before, describe, it } from "node:test"
 import type { Lines } from "../../src/domain/archive/format.ts"
+import { withArchivedHistory } from "../../src/domain/archive/job-history.ts"
 import type { Kind } from "../../src/domain/archive/model.ts"
 import { verifyAudit } from "../../src/domain/event/audit-verify.ts"
+import { moveEndedJobs } from "../../src/domain/event/job-past.ts"
 import { messageBatch } from "../../src/domain/event/session-message.ts"
 import { systemClock } from "../../src/domain/kernel/clock.ts"
 import { systemScope } from "../../src/domain/kernel/scope.ts"
@@ -15,8 +17,12 @@ import { createCassandraAuditStore } from "../../src/stores/cassandra/audit-stor
 import { createCassandraConfigStore } from "../../src/stores/cassandra/config-store.ts"
 import { createCassandraEventStore } from "../../src/stores/cassandra/event-store.ts"
 import type { CassandraEngine } from "../../src/stores/cassandra/index.ts"
+import { createCassandraJobHistory } from "../../src/stores/cassandra/job-history.ts"
 import { createCassandraSessionStore } from "../../src/stores/cassandra/session-store.ts"
+import { createSqlArchive } from "../../src/stores/postgres/archive.ts"
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
+import { createPostgresJobExits } from "../../src/stores/postgres/job-exits.ts"
+import { jobItem } from "../../src/stores/postgres/job-item.ts"
 import { cassandraSkip, testCassandra } from "../engines/cassandra.ts"
 import { embeddedDatabase } from "../engines/pglite.ts"
 import { exported, imported, itemsIn, type Place, sqlPlace } from "./archive-support.ts"
@@ -39,6 +45,21 @@ insert into keelplane.events (tenant, stream, revision, event_id, type, json, co
 select set_config('keelplane.tenant', '', false);
 `
 
+/** Jobs that have just ended, with all that one can have. */
+const ENDED = `
+select set_config('keelplane.tenant', '*', false);
+insert into keelplane.jobs (tenant, id, queue, status, priority, max_attempts, attempts, attempts_left, dedupe_key, backoff,
+    lease_ms, held_ms, payload_kind, payload, payload_type, payload_size, result_kind, result, result_type, result_size, progress, error,
+    error_code, cost_amount, cost_currency, history, created_at, started_at, ended_at, expires_at, revision)
+  select '${RELEASED_TENANT}', 'ended-' || n, 'mail', 'dead', -n, 3, 3, 0, 'again',
+    '{"initial":0,"maximum":60000,"multiplier":1.5}', 30000, 30000, 'json', '\\x7b2261223a317d', null, 16, 'binary', '\\x00ff', 'x/y',
+    5, '{"percent":50}', '{"message":"no","code":"E","details":{"at":[1,null]}}', 'E', '0.1000', 'EUR',
+    array['{"number":3,"worker":"w","start":1,"end":2,"outcome":"failed","error":{"message":"no","code":"E"}}'::json],
+    '${AT}', '${AT}', now, now + interval '365 days', 7
+  from generate_series(1, 120) n, (select date_trunc('milliseconds', now()) as now) t;
+select set_config('keelplane.tenant', '', false);
+`
+
 describe("an archive on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
   let source: SqlEngine
   let beside: SqlEngine
@@ -56,10 +77,12 @@ describe("an archive on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, (
       createCassandraSessionArchive(cql),
       createCassandraConfigArchive(cql),
       createCassandraAuditArchive({ cql, segmentRecords: BigInt(segmentRecords) }),
+      withArchivedHistory(createSqlArchive(beside, "jobs"), createCassandraJobHistory({ cql }), jobItem),
     ])
     await source.asOwner(async (session) => {
       await insertReleasedRows(session)
       await session.script(LONG)
+      await session.script(ENDED)
     })
     archive = await exported(sqlPlace(source), RELEASED_TENANT)
   })
@@ -87,8 +110,23 @@ describe("an archive on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, (
     assert.deepEqual(itemsIn(await exported(place, RELEASED_TENANT)), itemsIn(archive))
   })
 
+  it("has the jobs that have left the database, too, and each of them once", async () => {
+    const history = createCassandraJobHistory({ cql: cluster.session })
+    const exits = createPostgresJobExits(beside.database, { retentionMs: 365 * 86_400_000 })
+    const taken = await exits.take(scope, { stayMs: 0, leaseMs: 1, max: 20 })
+    assert.equal(taken.length, 20)
+    // On their way: in both.
+    await history.append(
+      scope,
+      taken.map(({ job }) => job),
+    )
+    while ((await moveEndedJobs(scope, { exits, history }, { stayMs: 0 })) > 0);
+    assert.ok((await history.list(scope, { statuses: [], full: false }, { size: 500 })).items.length >= 100)
+    assert.deepEqual(itemsIn(await exported(place, RELEASED_TENANT)), itemsIn(archive))
+  })
+
   it("is refused where there is something of the tenant", async () => {
-    await assert.rejects(imported(place, archive), /streams, sessions, audit, configs/)
+    await assert.rejects(imported(place, archive), /streams, sessions, audit, configs, jobs/)
   })
 
   it("comes back to a database as it was", async () => {

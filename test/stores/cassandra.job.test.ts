@@ -24,13 +24,13 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
     }
   })
 
-  it("has a year's TTL on every row of a job, and lets no day go before its jobs", async () => {
+  it("has a year's TTL on every row of a job, and lets no span of ids go before its jobs", async () => {
     const { session: cql } = await engine()
     const history = createCassandraJobHistory({ cql })
     const scope = systemScope(freshTenant())
     await history.append(scope, [endedJob("a", Date.now())])
     const ttls = await Promise.all(
-      ["ttl(head) as ttl from job_history", "ttl(head) as ttl from job_history_by_end"].map(async (what) => {
+      ["ttl(head) as ttl from job_history", "ttl(head) as ttl from job_history_by_id"].map(async (what) => {
         const [row] = await cql.read<{ ttl: number }>(scope, {
           cql: `select ${what} where tenant = ? allow filtering`,
           values: [scope.tenant],
@@ -43,9 +43,9 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
     const lives = await cql.read<{ table_name: string; default_time_to_live: number }>(scope, {
       cql: "select table_name, default_time_to_live from system_schema.tables",
     })
-    const days = lives.filter(({ table_name }) => table_name === "job_history_days")
-    assert.ok(days.length > 0)
-    for (const { default_time_to_live } of days) assert.ok(default_time_to_live > year + 86_400)
+    const spans = lives.filter(({ table_name }) => table_name === "job_history_spans")
+    assert.ok(spans.length > 0)
+    for (const { default_time_to_live } of spans) assert.ok(default_time_to_live > year + 86_400)
   })
 
   it("is told again what it was told only in part", async () => {
@@ -54,7 +54,7 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
     const history = createCassandraJobHistory({ cql })
     const scope = systemScope(freshTenant())
     const jobs = [endedJob("a", Date.now()), endedJob("b", Date.now())]
-    losses.refuse = "insert into job_history_by_end"
+    losses.refuse = "insert into job_history_by_id"
     await assert.rejects(history.append(scope, jobs))
     losses.refuse = ""
     await history.append(scope, jobs)

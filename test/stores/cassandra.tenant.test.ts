@@ -45,8 +45,8 @@ const TABLES = [
   "config_heads",
   "config_versions",
   "job_history",
-  "job_history_by_end",
-  "job_history_days",
+  "job_history_by_id",
+  "job_history_spans",
 ]
 
 function storesOn(cql: Cluster, clock = heldClock()) {

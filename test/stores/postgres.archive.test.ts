@@ -129,7 +129,7 @@ for (const { name, skip } of sqlEngines) {
       await assert.rejects(
         imported(sqlPlace(target), archive),
         says(
-          /not empty here: there is something of it in memory, streams, sessions, audit, configs, control/,
+          /not empty here: there is something of it in memory, streams, sessions, audit, configs, jobs, control/,
         ),
       )
     })

@@ -1,11 +1,14 @@
 /** The archives of all planes on the engines that the configuration names, for moving a tenant. */
 import type { Config } from "../../config/schema.ts"
+import { keepsJobHistory } from "../../config/stores.ts"
+import { withArchivedHistory } from "../../domain/archive/job-history.ts"
 import type { Archive, ImportMarks } from "../../domain/archive/ports.ts"
 import { systemClock } from "../../domain/kernel/clock.ts"
 import { createMemoryArchive } from "../../stores/memory/archive.ts"
 import { createImportMarks, createSqlArchive } from "../../stores/postgres/archive.ts"
 import { createSqlMemoryArchive } from "../../stores/postgres/archive-memory.ts"
 import type { SqlEngine } from "../../stores/postgres/index.ts"
+import { jobItem } from "../../stores/postgres/job-item.ts"
 import { createMirrorSource } from "../../stores/postgres/memory-elsewhere.ts"
 import { createMemoryStore } from "../../stores/postgres/memory-store.ts"
 import type { EngineHandle, OpenEngine, StoreName } from "./engine.ts"
@@ -32,6 +35,7 @@ export async function openArchives(config: Config, engines: readonly OpenEngine[
       memoryArchive(sqlOf("memory"), handleOf("vectors")),
       ...(await eventArchives(handleOf("events"))),
       await configArchive(config, handleOf("events"), control),
+      await jobArchive(config, handleOf("events"), control),
       createSqlArchive(control, "control"),
     ],
     marks: createImportMarks(control.database),
@@ -64,6 +68,18 @@ async function configArchive(
     return createSqlArchive(control, "configs")
   const { createCassandraConfigArchive } = await import("../../stores/cassandra/stores.ts")
   return createCassandraConfigArchive(events.cassandra.session)
+}
+
+/** Where the daemon has them by the same settings. */
+async function jobArchive(
+  { stores: { events } }: Config,
+  handle: EngineHandle | undefined,
+  control: SqlEngine,
+): Promise<Archive> {
+  const queue = createSqlArchive(control, "jobs")
+  if (handle?.kind !== "cassandra" || !keepsJobHistory(events)) return queue
+  const { createCassandraJobHistory } = await import("../../stores/cassandra/stores.ts")
+  return withArchivedHistory(queue, createCassandraJobHistory({ cql: handle.cassandra.session }), jobItem)
 }
 
 async function eventArchives(handle: EngineHandle | undefined): Promise<readonly Archive[]> {

@@ -2,47 +2,33 @@ import { LOCK_STORE_OPERATIONS } from "../../domain/cache/lock-model.ts"
 import { LockQueue } from "../../domain/cache/lock-queue.ts"
 import { AUDIT_STORE_OPERATIONS, type AuditStore } from "../../domain/event/audit-ports.ts"
 import { retireAudit } from "../../domain/event/audit-retention.ts"
-import { JOB_STORE_OPERATIONS } from "../../domain/event/job-ports.ts"
 import { JobQueue } from "../../domain/event/job-queue.ts"
 import { AUDIT_TOPIC, auditHandler } from "../../domain/outbox/audit-relay.ts"
 import { createAuditService } from "../../services/audit-service.ts"
 import { createJobService } from "../../services/job-service.ts"
 import { createLockService } from "../../services/lock-service.ts"
-import { createPostgresJobStore } from "../../stores/postgres/job-store.ts"
 import { createPostgresLockStore } from "../../stores/postgres/lock-store.ts"
 import type { Kit, Plane } from "../kit.ts"
+import { jobPlace } from "./event-jobs.ts"
 import { eventStores } from "./event-stores.ts"
 
 const SWEEP_ROWS = 1_000
 const SWEEP_DAYS = 4
-const DAY_MS = 86_400_000
 const LEFTOVERS_POLL_MS = [60_000, 120_000] as const
 
 /** JobService and LockService: what waits for leases, so it lives where nothing is forgotten. */
 export async function workPlane(kit: Kit): Promise<Plane> {
   const { database } = kit.sql("control")
-  const jobs = kit.guard(
-    "control",
-    "jobs",
-    createPostgresJobStore(database, { retentionMs: kit.config.retention.jobs_days * DAY_MS }),
-    JOB_STORE_OPERATIONS,
-  )
+  const jobs = await jobPlace(kit)
   const locks = kit.guard("control", "locks", createPostgresLockStore(database), LOCK_STORE_OPERATIONS)
   return {
     services: [
-      createJobService({ jobs: new JobQueue(jobs), pages: kit.pages }),
+      createJobService({ jobs: new JobQueue(jobs.store), pages: kit.pages }),
       createLockService({ locks: new LockQueue(locks) }),
     ],
     needs: ["control"],
     sweepers: [
-      {
-        name: "jobs",
-        intervalMs: 5_000,
-        run: async (scope) => {
-          const { expired, removed } = await jobs.sweep(scope, SWEEP_ROWS)
-          return { removed: expired + removed, more: Math.max(expired, removed) >= SWEEP_ROWS }
-        },
-      },
+      ...jobs.sweepers,
       {
         name: "locks",
         intervalMs: 600_000,

@@ -283,8 +283,8 @@ export const PLANES = {
   sessions: ["session", "message"],
   audit: ["auditDay", "auditRecord"],
   configs: ["configVersion"],
+  jobs: ["job"],
   control: [
-    "job",
     "usageEvent",
     "usageDay",
     "budget",

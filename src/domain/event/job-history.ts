@@ -1,32 +1,17 @@
 /** What became of jobs, kept when the queue has let go of them. */
 import { DomainError } from "../kernel/errors.ts"
-import type { Filter } from "../kernel/filter/index.ts"
 import { structBytes } from "../kernel/json-size.ts"
 import type { Operations } from "../kernel/operations.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
-import { hasEnded, type Job, type JobFailure, type JobPayload, type JobStatus } from "./job-model.ts"
+import { hasEnded, type Job, type JobFailure, type JobPayload } from "./job-model.ts"
+import type { JobQuery } from "./job-ports.ts"
 
-/** How long a job is kept after its end: a year. */
+/** The longest that a job is kept here, and how long after its end where it does not say itself: a year. */
 export const JOB_HISTORY_MS = 365 * 86_400_000
 
 /** Most jobs in one append. */
 export const JOB_HISTORY_BATCH_MAX = 100
-
-/** Which jobs; everything that is set must hold. */
-export interface JobHistoryQuery {
-  readonly queue?: string | undefined
-  /** Empty: any. */
-  readonly statuses: readonly JobStatus[]
-  /** Ended at this time or later, in milliseconds since the epoch. */
-  readonly startMs?: number | undefined
-  /** Ended before this time. */
-  readonly endMs?: number | undefined
-  /** Over JOB_FILTER_FIELDS. */
-  readonly filter?: Filter | undefined
-  /** False leaves out payload, result and history. */
-  readonly full: boolean
-}
 
 /**
  * Jobs that have ended, each as it ended last. A job whose time here is over does not exist. Every method rejects with
@@ -34,15 +19,18 @@ export interface JobHistoryQuery {
  */
 export interface JobHistory {
   /**
-   * Keeps up to {@link JOB_HISTORY_BATCH_MAX} jobs; durable, and on its lists, when it resolves. Repeating it has no further effect,
+   * Keeps up to {@link JOB_HISTORY_BATCH_MAX} jobs; durable, and on its list, when it resolves. Repeating it has no further effect,
    * and neither has an earlier end of a job that was retried since. After a failure some may be kept. FAILED_PRECONDITION for a job
    * that has not ended.
    */
   append(scope: CallScope, jobs: readonly Job[]): Promise<void>
   /** Undefined when it does not exist. */
   get(scope: CallScope, jobId: string): Promise<Job | undefined>
-  /** The latest end first. Cut at about MAX_JOBS_BYTES. */
-  list(scope: CallScope, query: JobHistoryQuery, page: PageRequest): Promise<Page<Job>>
+  /**
+   * Newest first, as JobStore.list. Cut at about MAX_JOBS_BYTES; may be short, or empty, and go on. The cursor is the last id that was
+   * looked at.
+   */
+  list(scope: CallScope, query: JobQuery, page: PageRequest): Promise<Page<Job>>
 }
 
 /** What the methods of {@link JobHistory} do. */
@@ -60,13 +48,13 @@ export interface EndedJob extends Job {
 
 /** The job as a history keeps it. Throws FAILED_PRECONDITION where it has not ended. */
 export function endedJob(job: Job): EndedJob {
-  const { endMs } = job
+  const { endMs, expireMs } = job
   if (!hasEnded(job.status) || endMs === undefined) {
     throw new DomainError("FAILED_PRECONDITION", `job "${job.id}" has not ended`, {
       metadata: { resource: "job", name: job.id, state: job.status },
     })
   }
-  return { ...job, endMs, expireMs: endMs + JOB_HISTORY_MS }
+  return { ...job, endMs, expireMs: expireMs ?? endMs + JOB_HISTORY_MS }
 }
 
 /** Ids, names, times and counts. */

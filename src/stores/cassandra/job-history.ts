@@ -1,22 +1,22 @@
 /** The history of jobs in Cassandra. Plain writes: a job's end never changes, and another end is another row. */
-import { utcDay } from "../../domain/event/audit-chain.ts"
+import { fitsJobQuery } from "../../domain/event/job-filter.ts"
 import {
   type EndedJob,
   endedJob,
   JOB_HISTORY_BATCH_MAX,
+  JOB_HISTORY_MS,
   type JobHistory,
-  type JobHistoryQuery,
   jobBytes,
 } from "../../domain/event/job-history.ts"
 import { type Job, MAX_JOBS_BYTES } from "../../domain/event/job-model.ts"
+import type { JobQuery } from "../../domain/event/job-ports.ts"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import { limitExceeded } from "../../domain/kernel/errors.ts"
-import { matchesFilter } from "../../domain/kernel/filter/index.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { requireLive } from "../../domain/kernel/wake-ups.ts"
-import type { Cluster } from "./database.ts"
-import { bulkText, fieldOf, headText, jobOf } from "./job-rows.ts"
+import type { Cluster, Statement } from "./database.ts"
+import { bulkText, headText, jobOf } from "./job-rows.ts"
 
 /** What {@link createCassandraJobHistory} is made of. */
 export interface CassandraJobHistoryOptions {
@@ -32,25 +32,19 @@ export function createCassandraJobHistory({
   return new CassandraJobHistory(cql, clock)
 }
 
-interface EndRow {
-  readonly ended_at: Date
+interface ListedRow {
   readonly job_id: string
   readonly revision: bigint
-  readonly queue: string
-  readonly status: Job["status"]
   readonly head: string
 }
-
-/** A place in the order of lists. */
-type Place = Pick<EndRow, "job_id" | "revision"> & { readonly endMs: number }
 
 const WRITE_AT_ONCE = 16
 const READ_AT_ONCE = 16
 const PAGE_ROWS = 100
 /** Most jobs that one list looks at; where few of them fit, the page is short and goes on from there. */
 const MAX_LOOKED_AT = 20_000
-/** After every end. */
-const END_MS = Date.UTC(9999, 11, 31)
+/** So much of an id, whose first half is the time of creation, has all ids of four and a half hours. */
+const SPAN_CHARS = 6
 
 class CassandraJobHistory implements JobHistory {
   readonly #cql: Cluster
@@ -64,45 +58,28 @@ class CassandraJobHistory implements JobHistory {
   async append(scope: CallScope, jobs: readonly Job[]): Promise<void> {
     requireLive(scope)
     if (jobs.length > JOB_HISTORY_BATCH_MAX) throw limitExceeded("jobs", jobs.length, JOB_HISTORY_BATCH_MAX)
-    const ended = jobs.map(endedJob)
+    const now = this.#clock.now()
+    const ended = jobs.map(endedJob).filter(({ expireMs }) => expireMs > now)
     // Each time anew: the list must outlive what is added late, and a tenant of the same name may have been erased.
-    const days = new Set(ended.map(({ endMs }) => utcDay(endMs)))
-    await Promise.all([...days].map((day) => this.#list(scope, day)))
+    const spans = new Set(ended.map(({ id }) => spanOf(id)))
+    await Promise.all([...spans].map((span) => this.#cql.write(scope, register(scope, span))))
     for (let at = 0; at < ended.length; at += WRITE_AT_ONCE) {
-      await Promise.all(ended.slice(at, at + WRITE_AT_ONCE).map((job) => this.#append(scope, job)))
+      await Promise.all(ended.slice(at, at + WRITE_AT_ONCE).map((job) => this.#append(scope, job, now)))
     }
   }
 
-  async #append(scope: CallScope, job: EndedJob): Promise<void> {
+  async #append(scope: CallScope, job: EndedJob, now: number): Promise<void> {
     const { tenant } = scope
-    const { id, revision, endMs, queue, status } = job
+    const { id, revision, endMs, expireMs } = job
     const head = headText(job)
+    const ttl = Math.ceil(Math.min(expireMs - now, JOB_HISTORY_MS) / 1_000)
     await this.#cql.write(scope, {
-      cql: "insert into job_history (tenant, job_id, revision, ended_at, head, bulk) values (?, ?, ?, ?, ?, ?)",
-      values: [tenant, id, revision, new Date(endMs), head, bulkText(job)],
+      cql: `insert into job_history (tenant, job_id, revision, ended_at, head, bulk) values (?, ?, ?, ?, ?, ?) using ttl ?`,
+      values: [tenant, id, revision, new Date(endMs), head, bulkText(job), ttl],
     })
     await this.#cql.write(scope, {
-      cql: `insert into job_history_by_end (tenant, day, ended_at, job_id, revision, queue, status, head)
-        values (?, ?, ?, ?, ?, ?, ?, ?)`,
-      values: [tenant, utcDay(endMs), new Date(endMs), id, revision, queue, status, head],
-    })
-    // Whoever else writes an end of this job does the same after it, so that one of both sees the other.
-    const ends = await this.#cql.read<{ revision: bigint; ended_at: Date }>(scope, {
-      cql: "select revision, ended_at from job_history where tenant = ? and job_id = ?",
-      values: [tenant, id],
-    })
-    for (const { revision: earlier, ended_at } of ends.slice(1)) {
-      await this.#cql.write(scope, {
-        cql: `delete from job_history_by_end where tenant = ? and day = ? and ended_at = ? and job_id = ? and revision = ?`,
-        values: [tenant, utcDay(ended_at.getTime()), ended_at, id, earlier],
-      })
-    }
-  }
-
-  async #list(scope: CallScope, day: string): Promise<void> {
-    await this.#cql.write(scope, {
-      cql: "insert into job_history_days (tenant, day) values (?, ?)",
-      values: [scope.tenant, day],
+      cql: "insert into job_history_by_id (tenant, span, job_id, revision, head) values (?, ?, ?, ?, ?) using ttl ?",
+      values: [tenant, spanOf(id), id, revision, head, ttl],
     })
   }
 
@@ -115,16 +92,13 @@ class CassandraJobHistory implements JobHistory {
     return job !== undefined && job.expireMs > this.#clock.now() ? job : undefined
   }
 
-  async list(scope: CallScope, query: JobHistoryQuery, page: PageRequest): Promise<Page<Job>> {
+  async list(scope: CallScope, query: JobQuery, page: PageRequest): Promise<Page<Job>> {
     const items: Job[] = []
     let bytes = 0
     let seen = 0
-    let last: Place | undefined
-    const cut = (): Page<Job> => ({
-      items,
-      next: last && [String(last.endMs), last.job_id, String(last.revision)],
-    })
-    for await (const found of this.#walk(scope, query, placeOf(page.cursor))) {
+    let last = ""
+    const cut = (): Page<Job> => ({ items, next: [last] })
+    for await (const found of this.#walk(scope, page.cursor?.[0])) {
       for (let at = 0; at < found.length; at += READ_AT_ONCE) {
         const some = found.slice(at, at + READ_AT_ONCE)
         const jobs = await Promise.all(some.map((row) => this.#fitting(scope, query, row)))
@@ -135,7 +109,7 @@ class CassandraJobHistory implements JobHistory {
             if (items.length === page.size || (items.length > 0 && bytes > MAX_JOBS_BYTES)) return cut()
             items.push(job)
           }
-          last = { ...row, endMs: row.ended_at.getTime() }
+          last = row.job_id
           if (++seen >= MAX_LOOKED_AT) return cut()
         }
       }
@@ -144,14 +118,10 @@ class CassandraJobHistory implements JobHistory {
   }
 
   /** The row's job, where it fits the query; read whole only then. */
-  async #fitting(scope: CallScope, query: JobHistoryQuery, row: EndRow): Promise<Job | undefined> {
-    const { queue, statuses, filter, full } = query
-    if (queue !== undefined && row.queue !== queue) return undefined
-    if (statuses.length > 0 && !statuses.includes(row.status)) return undefined
+  async #fitting(scope: CallScope, query: JobQuery, row: ListedRow): Promise<Job | undefined> {
     const job = jobOf(row.head)
-    if (job.expireMs <= this.#clock.now()) return undefined
-    if (filter !== undefined && !matchesFilter(filter, (field) => fieldOf(job, field))) return undefined
-    if (!full) return job
+    if (job.expireMs <= this.#clock.now() || !fitsJobQuery(job, query)) return undefined
+    if (!query.full) return job
     const [whole] = await this.#cql.read<{ bulk: string }>(scope, {
       cql: "select bulk from job_history where tenant = ? and job_id = ? and revision = ?",
       values: [scope.tenant, row.job_id, row.revision],
@@ -159,44 +129,44 @@ class CassandraJobHistory implements JobHistory {
     return whole && jobOf(row.head, whole.bulk)
   }
 
-  async *#walk(
-    scope: CallScope,
-    { startMs = 0, endMs = END_MS }: JobHistoryQuery,
-    cursor: Place | undefined,
-  ): AsyncGenerator<readonly EndRow[]> {
-    const upper = Math.min(endMs, END_MS)
-    const before =
-      cursor === undefined || cursor.endMs >= upper ? { endMs: upper, job_id: "", revision: 0n } : cursor
-    const start = Math.max(startMs, 0)
-    const days = this.#cql.pages<{ day: string }>(scope, {
-      cql: "select day from job_history_days where tenant = ? and day >= ? and day <= ?",
-      values: [scope.tenant, utcDay(start), utcDay(before.endMs)],
-    })
-    for await (const listed of days) {
-      for (const { day } of listed) {
-        yield* this.#cql.pages<EndRow>(
-          scope,
-          {
-            cql: `select ended_at, job_id, revision, queue, status, head from job_history_by_end
-              where tenant = ? and day = ? and (ended_at, job_id, revision) < (?, ?, ?) and (ended_at) >= (?)`,
-            values: [
-              scope.tenant,
-              day,
-              new Date(before.endMs),
-              before.job_id,
-              before.revision,
-              new Date(start),
-            ],
-          },
-          { pageRows: PAGE_ROWS },
-        )
+  /** The last end of each job below an id. */
+  async *#walk(scope: CallScope, below: string | undefined): AsyncGenerator<readonly ListedRow[]> {
+    const spans = this.#cql.pages<{ span: string }>(scope, spansBelow(scope, below))
+    let last: string | undefined
+    for await (const listed of spans) {
+      for (const { span } of listed) {
+        const pages = this.#cql.pages<ListedRow>(scope, rowsBelow(scope, span, below), {
+          pageRows: PAGE_ROWS,
+        })
+        for await (const rows of pages) {
+          const fresh = rows.filter(({ job_id }, n) => job_id !== (n === 0 ? last : rows[n - 1]?.job_id))
+          last = rows.at(-1)?.job_id ?? last
+          yield fresh
+        }
       }
     }
   }
 }
 
-function placeOf(cursor: readonly string[] | undefined): Place | undefined {
-  const [endMs, job_id, revision] = cursor ?? []
-  if (endMs === undefined || job_id === undefined || revision === undefined) return undefined
-  return { endMs: Number(endMs), job_id, revision: BigInt(revision) }
+/** In the order of ids, too. */
+function spanOf(jobId: string): string {
+  return jobId.slice(0, SPAN_CHARS)
+}
+
+function register({ tenant }: CallScope, span: string): Statement {
+  return { cql: "insert into job_history_spans (tenant, span) values (?, ?)", values: [tenant, span] }
+}
+
+function spansBelow({ tenant }: CallScope, below: string | undefined): Statement {
+  const all = "select span from job_history_spans where tenant = ?"
+  return below === undefined
+    ? { cql: all, values: [tenant] }
+    : { cql: `${all} and span <= ?`, values: [tenant, spanOf(below)] }
+}
+
+function rowsBelow({ tenant }: CallScope, span: string, below: string | undefined): Statement {
+  const all = "select job_id, revision, head from job_history_by_id where tenant = ? and span = ?"
+  return below === undefined
+    ? { cql: all, values: [tenant, span] }
+    : { cql: `${all} and job_id < ?`, values: [tenant, span, below] }
 }

@@ -1,7 +1,6 @@
 /** Ended jobs as JSON: what lists show, and what is read only where somebody asks for it. */
 import type { EndedJob } from "../../domain/event/job-history.ts"
 import type { JobPayload } from "../../domain/event/job-model.ts"
-import type { FieldValue } from "../../domain/kernel/filter/index.ts"
 import type { JsonObject } from "../../domain/kernel/json.ts"
 
 type StoredPayload =
@@ -52,23 +51,4 @@ function bulkOf(bulk: string | undefined): Bulk {
 function payloadOf(stored: StoredPayload | undefined): JobPayload | undefined {
   if (stored?.kind !== "binary") return stored
   return { ...stored, bytes: new Uint8Array(Buffer.from(stored.bytes, "base64")) }
-}
-
-/** A field that a filter over jobs names. */
-export function fieldOf(job: EndedJob, field: string): FieldValue {
-  return FIELDS[field]?.(job)
-}
-
-const FIELDS: Readonly<Record<string, (job: EndedJob) => FieldValue>> = {
-  job_id: ({ id }) => id,
-  queue: ({ queue }) => queue,
-  status: ({ status }) => status,
-  priority: ({ priority }) => priority,
-  attempts: ({ attempts }) => attempts,
-  worker_id: ({ workerId }) => workerId,
-  dedupe_key: ({ dedupeKey }) => dedupeKey,
-  error_code: ({ error }) => error?.code,
-  create_time: ({ createMs }) => createMs,
-  run_time: ({ availableMs }) => availableMs,
-  end_time: ({ endMs }) => endMs,
 }

@@ -21,7 +21,7 @@ const PARTS: readonly Part[] = [
   { what: "events", list: STREAM_LIST, erase: eraseStreams },
   { what: "sessions", list: "session_days where tenant = ? and owner = ''", erase: eraseSessions },
   { what: "configs", list: "config_log_segments where tenant = ?", erase: eraseConfigs },
-  { what: "job_history", list: "job_history_days where tenant = ?", erase: eraseJobs },
+  { what: "job_history", list: "job_history_spans where tenant = ?", erase: eraseJobs },
 ]
 
 /** Erases from the keyspace; `store` names it in certificates. */
@@ -112,14 +112,18 @@ async function eraseConfigs(cql: Cluster, scope: CallScope): Promise<number> {
 async function eraseJobs(cql: Cluster, scope: CallScope): Promise<number> {
   const { tenant } = scope
   let count = 0
-  for await (const { day } of rowsOf<{ day: string }>(cql, scope, {
-    cql: "select day from job_history_days where tenant = ?",
+  for await (const { span } of rowsOf<{ span: string }>(cql, scope, {
+    cql: "select span from job_history_spans where tenant = ?",
     values: [tenant],
   })) {
+    let last: string | undefined
     for await (const { job_id } of rowsOf<{ job_id: string }>(cql, scope, {
-      cql: "select job_id from job_history_by_end where tenant = ? and day = ?",
-      values: [tenant, day],
+      cql: "select job_id from job_history_by_id where tenant = ? and span = ?",
+      values: [tenant, span],
     })) {
+      // Once for each of its ends.
+      if (job_id === last) continue
+      last = job_id
       await cql.write(scope, {
         cql: "delete from job_history where tenant = ? and job_id = ?",
         values: [tenant, job_id],
@@ -127,11 +131,11 @@ async function eraseJobs(cql: Cluster, scope: CallScope): Promise<number> {
       count++
     }
     await cql.write(scope, {
-      cql: "delete from job_history_by_end where tenant = ? and day = ?",
-      values: [tenant, day],
+      cql: "delete from job_history_by_id where tenant = ? and span = ?",
+      values: [tenant, span],
     })
   }
-  await cql.write(scope, { cql: "delete from job_history_days where tenant = ?", values: [tenant] })
+  await cql.write(scope, { cql: "delete from job_history_spans where tenant = ?", values: [tenant] })
   return count
 }
 

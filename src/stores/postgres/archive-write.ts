@@ -58,23 +58,31 @@ export async function writeItems(
   kind: TableKind,
   items: readonly Item[],
 ): Promise<void> {
-  const table: ArchiveTable = ARCHIVE_TABLES[kind]
-  const rows = items.map((item) => rowOf(kind, table, item))
-  const columns = Object.keys(rows[0] ?? {})
-  if (columns.length === 0) return
+  if (items.length === 0) return
   const of = kind === "tenant" ? platformScope(scope) : scope
-  const values = [of.tenant, JSON.stringify(rows)]
-  const insert: Statement = {
-    text: `insert into ${table.name} (tenant, ${columns.join(", ")})
-      select $1, ${columns.map((column) => `r.${column}`).join(", ")}
-      from json_populate_recordset(null::${table.name}, $2::json) r
-      ${kind === "tenant" ? REPLACE_TENANT : "on conflict do nothing"}`,
-    values,
-  }
-  const beside = (BESIDE[kind] ?? []).map((text): Statement => ({ text, values }))
+  const insert = insertItems(kind, of, items, kind === "tenant" ? REPLACE_TENANT : "on conflict do nothing")
+  const beside = (BESIDE[kind] ?? []).map((text): Statement => ({ text, values: insert.values ?? [] }))
   await database.transaction(of, async (tx) => {
     await tx.pipeline([insert, ...beside])
   })
+}
+
+/** Inserts at least one item of a kind. `conflict` says what becomes of rows that are there already. */
+export function insertItems(
+  kind: TableKind,
+  { tenant }: CallScope,
+  items: readonly Item[],
+  conflict: string,
+): Statement {
+  const table: ArchiveTable = ARCHIVE_TABLES[kind]
+  const rows = items.map((item) => rowOf(kind, table, item))
+  const columns = Object.keys(rows[0] ?? {})
+  return {
+    text: `insert into ${table.name} (tenant, ${columns.join(", ")})
+      select $1, ${columns.map((column) => `r.${column}`).join(", ")}
+      from json_populate_recordset(null::${table.name}, $2::json) r ${conflict}`,
+    values: [tenant, JSON.stringify(rows)],
+  }
 }
 
 function rowOf(kind: Kind & TableKind, table: ArchiveTable, item: Item): JsonObject {

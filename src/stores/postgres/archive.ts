@@ -13,7 +13,7 @@ import type { SqlEngine } from "./engine.ts"
 import { platformScope } from "./platform-scope.ts"
 
 /** A plane all of whose kinds are tables. */
-export type TablePlane = "streams" | "sessions" | "audit" | "configs" | "control"
+export type TablePlane = "streams" | "sessions" | "audit" | "configs" | "jobs" | "control"
 
 /** The archive of a plane in `engine`. */
 export function createSqlArchive(

@@ -1,5 +1,6 @@
 /** Jobs in PostgreSQL. */
 import { retryDelayMs } from "../../domain/event/job-backoff.ts"
+import { jobLeaseLost, wrongJobStatus } from "../../domain/event/job-errors.ts"
 import {
   type ClaimedJob,
   type Job,
@@ -9,14 +10,14 @@ import {
 } from "../../domain/event/job-model.ts"
 import type { JobClaim, JobLease, JobQuery, JobStore, JobSweep } from "../../domain/event/job-ports.ts"
 import type { Clock } from "../../domain/kernel/clock.ts"
-import { alreadyExists, DomainError, notFound } from "../../domain/kernel/errors.ts"
+import { DomainError, notFound } from "../../domain/kernel/errors.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { Database, Tx } from "./database.ts"
-import { isUniqueViolation } from "./errors.ts"
 import { type FilterColumns, filterSql } from "./filter-sql.ts"
 import { type ClaimRow, claimedJobs, claimStatement, LOST_ATTEMPT } from "./job-claim.ts"
 import { enqueueJobs } from "./job-enqueue.ts"
+import { requeueJob } from "./job-requeue.ts"
 import {
   JOB_BYTES,
   JOB_BYTES_BASIC,
@@ -204,7 +205,7 @@ class PostgresJobStore implements JobStore {
     this.#database.mutate(scope, "jobs.cancel", async (tx) => {
       const { fits, row } = await this.#lock(tx, jobId, "j.status in ('queued', 'running')")
       if (row.status === "cancelled" || (row.status === "running" && row.cancel_requested)) return jobOf(row)
-      if (!fits) throw wrongStatus(row, "cancelled")
+      if (!fits) throw wrongJobStatus(row, "cancelled")
       if (row.status === "queued") return this.#end(tx, row, "cancelled", {})
       const { rows } = await tx.query<JobRow>({
         name: "job_request_cancel",
@@ -215,27 +216,12 @@ class PostgresJobStore implements JobStore {
       return jobOf(first(rows))
     })
 
-  retry: JobStore["retry"] = async (scope, jobId) => {
-    try {
-      return await this.#database.mutate(scope, "jobs.retry", async (tx) => {
-        const { fits, row } = await this.#lock(tx, jobId, "j.status in ('failed', 'dead', 'cancelled')")
-        if (!fits) throw wrongStatus(row, "retried")
-        const { rows } = await tx.query<JobRow>({
-          name: "job_retry",
-          text: `update jobs j set status = 'queued', available_at = $3, attempts_left = j.max_attempts,
-              cancel_requested = false, ended_at = null, expires_at = null, revision = j.revision + 1
-            where j.tenant = $1 and j.id = $2 returning ${JOB_COLUMNS}`,
-          values: [scope.tenant, jobId, row.now],
-        })
-        return jobOf(first(rows))
-      })
-    } catch (error) {
-      if (isUniqueViolation(error, "jobs_dedupe")) {
-        throw alreadyExists("unfinished job with the dedupe_key of job", jobId)
-      }
-      throw error
-    }
-  }
+  retry: JobStore["retry"] = (scope, jobId) =>
+    requeueJob(this.#database, scope, jobId, async (tx) => {
+      const { fits, row } = await this.#lock(tx, jobId, "j.status in ('failed', 'dead', 'cancelled')")
+      if (!fits) throw wrongJobStatus(row, "retried")
+      return row.now
+    })
 
   async sweep(scope: CallScope, limit: number): Promise<JobSweep> {
     const [expired, removed] = await this.#database.pipeline(scope, [
@@ -293,11 +279,7 @@ class PostgresJobStore implements JobStore {
     const condition = `j.status = 'running' and j.lease_token = $4 and j.available_at > ${NOW}`
     const { fits, row } = await this.#lock(tx, lease.jobId, condition, [lease.token])
     if (fits) return row
-    throw new DomainError(
-      "LEASE_LOST",
-      `the lease of job "${lease.jobId}" has elapsed or the job has moved on; stop working on it`,
-      { metadata: { job_id: lease.jobId } },
-    )
+    throw jobLeaseLost(lease.jobId)
   }
 
   #end(tx: Tx, row: LockedRow, status: JobStatus, changes: Changes): Promise<Job> {
@@ -363,12 +345,6 @@ function attemptJson(row: LockedRow, outcome: string, error?: JobFailure): strin
     end: row.now.getTime(),
     outcome,
     error,
-  })
-}
-
-function wrongStatus(row: JobRow, done: string): DomainError {
-  return new DomainError("FAILED_PRECONDITION", `job "${row.id}" is ${row.status} and cannot be ${done}`, {
-    metadata: { resource: "job", name: row.id, state: row.status },
   })
 }
 

@@ -1402,7 +1402,9 @@ export const JobViewSchema: GenEnum<JobView> = /*@__PURE__*/
 /**
  * JobService is a durable queue of work: producers enqueue, workers claim under a lease, heartbeat, and complete or fail.
  * Delivery is at least once: a job whose lease elapses is handed out again, and the worker that lost it can no longer
- * change it (LEASE_LOST). Finished jobs are kept for one year.
+ * change it (LEASE_LOST). Finished jobs are kept for one year, wherever: where events are on a cluster they move there after a
+ * day, and every RPC answers as before. While that store is away, jobs that have moved, and ids that no job has, are answered with
+ * UNAVAILABLE, and so are lists that may have finished jobs in them; queued and running ones are served.
  *
  * @generated from service keelplane.v1.JobService
  */
@@ -1438,7 +1440,7 @@ export const JobService: GenService<{
     output: typeof GetJobResponseSchema;
   },
   /**
-   * Lists jobs, newest first.
+   * Lists jobs, newest first. A page may be short, or empty, while it has a next one.
    *
    * @generated from rpc keelplane.v1.JobService.ListJobs
    */
