@@ -26,7 +26,12 @@ function stateOf({ revision, expireTimeMs }: KeyState) {
 /** The answers of the other operations, by their kind. */
 export const answers = {
   get: fromGet,
-  set: (result: OperationResults["set"]) => ({ applied: result.applied, ...stateOf(result) }),
+  // No spreading where calls are many.
+  set: ({ applied, revision, expireTimeMs }: OperationResults["set"]) => ({
+    applied,
+    revision,
+    expireTime: toTimestamp(expireTimeMs),
+  }),
   delete: (deleted: OperationResults["delete"]) => ({ deleted }),
   increment: fromIncrement,
   expire: (result: OperationResults["expire"]) => ({ found: result.found, ...stateOf(result) }),
@@ -88,8 +93,8 @@ export const answers = {
   }),
 } as const
 
-function fromIncrement(result: OperationResults["increment"]) {
-  return { value: result.sum, applied: result.applied, ...stateOf(result) }
+function fromIncrement({ sum, applied, revision, expireTimeMs }: OperationResults["increment"]) {
+  return { value: sum, applied, revision, expireTime: toTimestamp(expireTimeMs) }
 }
 
 /** One operation's end as an item of Execute's or Pipeline's answer. */

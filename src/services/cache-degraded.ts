@@ -1,6 +1,6 @@
 /** Reads of a cache that is away are misses: that is what a cache may always answer, and callers know how to go on from there. */
 import { DomainError, type Reason } from "../domain/kernel/errors.ts"
-import { type CallScope, scopeWith } from "../domain/kernel/scope.ts"
+import type { CallScope, Idempotency, TenantId } from "../domain/kernel/scope.ts"
 import type { Awaitable, CallContext } from "../rpc/handler.ts"
 
 /** How reads of a cache that is away are answered as misses; undefined: they fail. */
@@ -37,7 +37,34 @@ export function orMiss<T>(
 function hurried(ctx: CallContext, afterMs: number | undefined): CallScope {
   if (afterMs === undefined) return ctx
   const deadlineMs = Date.now() + afterMs
-  return deadlineMs < ctx.deadlineMs ? scopeWith(ctx, { deadlineMs }) : ctx
+  return deadlineMs < ctx.deadlineMs ? new HurriedScope(ctx, deadlineMs) : ctx
+}
+
+/** The caller's scope with less time. A class, as every read makes one. */
+class HurriedScope implements CallScope {
+  readonly tenant: TenantId
+  readonly deadlineMs: number
+  readonly idempotency: Idempotency | undefined
+  readonly #caller: CallScope
+
+  constructor(caller: CallScope, deadlineMs: number) {
+    this.tenant = caller.tenant
+    this.deadlineMs = deadlineMs
+    this.idempotency = caller.idempotency
+    this.#caller = caller
+  }
+
+  get actor(): string {
+    return this.#caller.actor
+  }
+
+  get signal(): AbortSignal {
+    return this.#caller.signal
+  }
+
+  get trace(): CallScope["trace"] {
+    return this.#caller.trace
+  }
 }
 
 /** A deadline that was not the caller's own is the cache's fault. */

@@ -37,7 +37,7 @@ export function cacheExecution(deps: CacheServiceDeps) {
     },
     batchSet(request: pb.CacheServiceBatchSetRequest, ctx: CallContext) {
       const operations: SetOperation[] = request.items.map((item, index) =>
-        toSetOf(namespaces, request.namespace, item, `items[${index}].`),
+        toSetOf(namespaces, request.namespace, item, undefined, `items[${index}].`),
       )
       checkSizes(operations, store.capabilities.maximumKeyBytes)
       return andThen(store.execute(ctx, operations, false), (outcomes) => ({
@@ -86,7 +86,7 @@ function checkSizes(operations: readonly SetOperation[], maximumKeyBytes: number
 }
 
 function toItem(key: string, entry: CacheEntry | undefined) {
-  return entry === undefined ? { key, found: false } : { key, found: true, entry: toEntryMessage(entry) }
+  return { key, found: entry !== undefined, entry: entry === undefined ? undefined : toEntryMessage(entry) }
 }
 
 /** The results of operations that were all checked before; raises the first failure there is all the same. */

@@ -24,16 +24,15 @@ export const toGet: Make<pb.CacheServiceGetRequest, "get"> = (namespaces, { name
 })
 
 /** See {@link Operation}. */
-export const toSet: Make<pb.CacheServiceSetRequest, "set"> = (namespaces, request) => ({
-  ...toSetOf(namespaces, request.namespace, request),
-  ifRevision: request.ifRevisionMatch,
-})
+export const toSet: Make<pb.CacheServiceSetRequest, "set"> = (namespaces, request) =>
+  toSetOf(namespaces, request.namespace, request, request.ifRevisionMatch)
 
-/** One item of BatchSet, whose place is `path`. */
+/** A Set, or one item of BatchSet, whose place is `path`. */
 export function toSetOf(
   namespaces: Namespaces,
   namespace: string,
   item: pb.CacheBatchSetItem | pb.CacheServiceSetRequest,
+  ifRevision: bigint | undefined,
   path = "",
 ): Extract<Operation, { kind: "set" }> {
   const { content, contentType } = readValue(item, path)
@@ -46,7 +45,7 @@ export function toSetOf(
     expiration: expirationOf(item.expiration),
     keepExpiration: item.keepExpiration,
     condition: setCondition(item.condition),
-    ifRevision: undefined,
+    ifRevision,
     tags: item.tags,
   }
 }

@@ -3,7 +3,7 @@ import { fromJson, type MessageInitShape, toJson } from "@bufbuild/protobuf"
 import {
   type Duration,
   type Timestamp,
-  timestampFromMs,
+  type TimestampSchema,
   type Value,
   ValueSchema,
 } from "@bufbuild/protobuf/wkt"
@@ -80,9 +80,11 @@ function toOneof(content: Content): Exclude<Content, { case: "json" }> | { case:
 }
 
 /** Infinity is unset. */
-export function toTimestamp(ms: number): Timestamp | undefined {
+export function toTimestamp(ms: number): MessageInitShape<typeof TimestampSchema> | undefined {
   if (ms === Number.POSITIVE_INFINITY) return undefined
-  return timestampFromMs(Math.min(Math.max(Math.ceil(ms), EARLIEST_MS), LATEST_MS))
+  const whole = Math.min(Math.max(Math.ceil(ms), EARLIEST_MS), LATEST_MS)
+  const seconds = Math.floor(whole / 1_000)
+  return { seconds: BigInt(seconds), nanos: (whole - seconds * 1_000) * 1_000_000 }
 }
 
 /** The expiration oneof of a request. */

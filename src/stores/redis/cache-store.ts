@@ -2,7 +2,6 @@
 import { globMatcher } from "../../domain/cache/glob.ts"
 import type { CacheEntry, CacheKeyInfo, Namespace } from "../../domain/cache/model.ts"
 import type {
-  GetOperation,
   Operation,
   Outcome,
   ReadOperation,
@@ -18,7 +17,7 @@ import { asList, asText } from "./answers.ts"
 import type { Connection, Script } from "./connection.ts"
 import { requestIdReused } from "./decode-result.ts"
 import { finite } from "./encode-operation.ts"
-import { isCompileError } from "./errors.ts"
+import { isCompileError, storeClosed } from "./errors.ts"
 import { hex, type Keys, RECORD_KEPT_MS, recordKey } from "./keys.ts"
 import {
   INVALIDATE_TAGS_SCRIPT,
@@ -27,6 +26,7 @@ import {
   registeredScript,
 } from "./lua/index.ts"
 import { READ_VALUES_SCRIPT } from "./lua/read-values.ts"
+import { PlainReads, resultOf } from "./plain-reads.ts"
 import { QuickCalls } from "./quick-calls.ts"
 import { allChanges, scatter } from "./scatter.ts"
 import { ANSWER_BYTES, infoOf, SpaceCalls } from "./space-calls.ts"
@@ -62,6 +62,7 @@ export class RedisCacheStore implements CacheStore {
   /** Which namespaces are known. */
   readonly spaces: Spaces
   readonly #calls: SpaceCalls
+  readonly #reads: PlainReads
   readonly #quick: QuickCalls
   readonly #sweeper: Sweeper
   readonly #tagScript: Script
@@ -74,6 +75,7 @@ export class RedisCacheStore implements CacheStore {
       readValues: script(READ_VALUES_SCRIPT),
     }
     this.#calls = new SpaceCalls(connection, keys, store, MAX_KEY_BYTES)
+    this.#reads = new PlainReads(this.#calls)
     this.#quick = new QuickCalls(connection, keys, script, MAX_KEY_BYTES)
     this.spaces = new Spaces(connection, keys)
     this.#sweeper = new Sweeper(this.#calls, this.spaces)
@@ -83,9 +85,8 @@ export class RedisCacheStore implements CacheStore {
     )
   }
 
-  async get(scope: CallScope, namespace: Namespace, key: string): Promise<CacheEntry | undefined> {
-    const [outcome] = await this.#calls.values(scope, namespace, [key])
-    return resultOf<GetOperation>(outcome)
+  get(scope: CallScope, namespace: Namespace, key: string): Promise<CacheEntry | undefined> {
+    return this.#calls.isClosed ? Promise.reject(storeClosed()) : this.#reads.one(scope, namespace, key)
   }
 
   async batchGet(
@@ -93,16 +94,18 @@ export class RedisCacheStore implements CacheStore {
     namespace: Namespace,
     keys: readonly string[],
   ): Promise<readonly (CacheEntry | undefined)[]> {
-    const outcomes = await scatter(
+    this.#calls.enter()
+    if (keys.length === 0) return []
+    if (!this.#calls.keys.isSpread) return await this.#reads.many(scope, namespace, keys)
+    const entries = await scatter(
       keys,
       (key) => this.#calls.keys.partition(namespace, key),
-      async (own) => await this.#calls.values(scope, namespace, own),
+      async (own) => await this.#reads.many(scope, namespace, own),
       (error) => {
         throw error
       },
     )
-    const entries = outcomes.map((outcome) => resultOf<GetOperation>(outcome))
-    if (this.#calls.keys.isSpread) checkSize(keys, entries)
+    checkSize(keys, entries)
     return entries
   }
 
@@ -118,8 +121,15 @@ export class RedisCacheStore implements CacheStore {
     return resultOf(outcome)
   }
 
-  async write<O extends WriteOperation>(scope: CallScope, operation: O): Promise<ResultOf<O>> {
-    await this.#note(scope, operation.namespace, operation.key)
+  write<O extends WriteOperation>(scope: CallScope, operation: O): Promise<ResultOf<O>> {
+    if (this.#calls.isClosed) return Promise.reject(storeClosed())
+    const noting = this.#note(scope, operation.namespace, operation.key)
+    return noting === undefined
+      ? this.#write(scope, operation)
+      : noting.then(() => this.#write(scope, operation))
+  }
+
+  async #write<O extends WriteOperation>(scope: CallScope, operation: O): Promise<ResultOf<O>> {
     const quick = await this.#quick.run(scope, operation)
     if (quick !== undefined) return resultOf(quick)
     const [outcome] = await this.#calls.operations(scope, [operation], {
@@ -243,9 +253,8 @@ export class RedisCacheStore implements CacheStore {
     this.#calls.close()
   }
 
-  async #note(scope: CallScope, namespace: Namespace, key: string): Promise<void> {
-    this.#calls.enter()
-    await this.spaces.note(scope, namespace.name, this.#calls.keys.partition(namespace, key))
+  #note(scope: CallScope, namespace: Namespace, key: string): Promise<void> | undefined {
+    return this.spaces.note(scope, namespace, this.#calls.keys.partition(namespace, key))
   }
 
   /** Raises UNSUPPORTED_BY_ENGINE where keys name different entities, which may be on different servers. */
@@ -368,11 +377,6 @@ function operations(script: (text: string) => Script): Readonly<Record<Operation
     sortedSets: script(OPERATIONS_SCRIPTS.sortedSets),
     all: script(OPERATIONS_SCRIPTS.all),
   }
-}
-
-function resultOf<O extends Operation>(outcome: Outcome<O> | undefined): ResultOf<O> {
-  if (outcome?.ok === true) return outcome.result
-  throw outcome?.error ?? new RangeError("an operation without an outcome")
 }
 
 /** What each operation of a part gets that failed, while others did not. */

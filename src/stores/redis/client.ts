@@ -46,14 +46,13 @@ export function makeClient(address: Address, settings: ClientSettings, place?: (
     disableClientInfo: true,
     db: address.database,
     connectTimeout: CONNECT_TIMEOUT_MS,
-    // A connection that answers nothing for so long is as good as gone.
+    // For what the driver itself asks for; see ./wire for the rest.
     socketTimeout: 2 * timeoutMs,
     keepAlive: 10_000,
     retryStrategy: (attempt) => {
       if (place !== undefined) Object.assign(client.options, place())
       return backoff(attempt)
     },
-    ...(address.kind === "cluster" ? {} : { reconnectOnError: leavesReplica() }),
   })
   const file = settings.passwordFile ?? address.passwordFile
   if (address.user !== undefined) client.options.username = address.user
@@ -97,7 +96,7 @@ function backoff(attempt: number): number {
 }
 
 /** Whether to look for the master anew: at most once in a while, for it costs whoever waits for an answer. */
-function leavesReplica(): (error: Error) => boolean {
+export function leavesReplica(): (error: Error) => boolean {
   let last = 0
   return (error) => {
     if (replyWord(error) !== "READONLY" || Date.now() - last < LEAVE_REPLICA_MS) return false

@@ -1,18 +1,16 @@
 /** What all calls share: commands with a deadline, sent to the server that has their keys, and an honest word about what failed. */
 import { createHash } from "node:crypto"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
-import type { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { type Address, parseAddress } from "./address.ts"
 import { type Answer, type Argument, asList } from "./answers.ts"
 import { Cluster } from "./cluster.ts"
-import { deadlineExceeded, outcomeUnknown, replyWord, storeUnavailable, toDomainError } from "./errors.ts"
-import { CONNECTIONS, type Node, type Timed } from "./node.ts"
+import { deadlineExceeded, replyWord, storeUnavailable, toDomainError } from "./errors.ts"
+import { CONNECTIONS } from "./node.ts"
 import { type Nodes, Single } from "./nodes.ts"
-import { Preformed, type Word } from "./packed-command.ts"
-
-/** Whether a command can change anything. */
-export type Effect = "read" | "write"
+import type { Word } from "./packet.ts"
+import { type Effect, isDetour, keyOf, late, type ScopedCall, WordsCall } from "./scoped-call.ts"
+import type { Call } from "./wire.ts"
 
 /** A Lua text and the name by which the server keeps it. */
 export interface Script {
@@ -90,27 +88,43 @@ export class Connection {
 
   /** Sends one command. Raises what ./errors makes of a failure; after the deadline the answer, should it come, is dropped. */
   send(scope: CallScope, effect: Effect, command: string, args: readonly Word[]): Promise<Answer> {
-    return this.#sent(
-      { scope, effect, key: keyOf(command, args) },
-      (node) => node.send(command, args),
-      (error, leftMs) => this.#refused(error, effect, command, args, leftMs),
-    )
+    return new Promise((resolve, reject) => {
+      const failed = (error: unknown, leftMs: number) => this.#refused(error, effect, command, args, leftMs)
+      this.begin(scope, new WordsCall(this, effect, { resolve, reject }, command, args, failed))
+    })
   }
 
-  /** Sends a reading command and asks for the server's time just before. Undefined where the keys are elsewhere now. */
-  timed(scope: CallScope, command: string, args: readonly Word[]): Promise<Timed | undefined> {
-    if (this.#manual) {
-      return this.send(scope, "read", command, args).then((answer) => [this.clock.now(), answer])
+  /** Sends the command of a call, which is told of a failure to do so, too. */
+  begin(scope: CallScope, call: ScopedCall<unknown>): void {
+    try {
+      const leftMs = this.#left(scope)
+      call.leftMs = leftMs
+      call.untilMs = performance.now() + Math.min(leftMs, this.#timeoutMs)
+      const node = this.nodes.pick(call.key)
+      if (call.asksTime && !this.#manual) node.beginTimed(call)
+      else node.begin(call)
+    } catch (error) {
+      call.refuse(error)
+      return
     }
-    return this.#sent<Timed | undefined>(
-      { scope, effect: "read", key: keyOf(command, args) },
-      (node) => node.timed(command, args),
-      (error) => {
-        const word = replyWord(error)
-        if (word === undefined || !DETOURS.has(word)) throw toDomainError(error, "read")
-        return undefined
-      },
-    )
+    this.#waiting++
+  }
+
+  /** A call has ended that was begun. */
+  ended(): void {
+    this.#waiting--
+  }
+
+  /** The server's time just before a call that asked for it was answered. */
+  timeOf(call: Call): number {
+    if (this.#manual) return this.clock.now()
+    if (call.time?.nowMs === undefined) throw call.time?.failure
+    return call.time.nowMs
+  }
+
+  /** Whether a call that has so much time left ends by its own deadline, if the server does not answer at all. */
+  endsBefore(leftMs: number): boolean {
+    return leftMs <= this.#timeoutMs
   }
 
   /** Runs a script that answers a list. */
@@ -133,10 +147,8 @@ export class Connection {
     words: readonly Word[],
   ): Promise<Answer> {
     const args = [sha, keys, ...words]
-    return this.#sent(
-      { scope, effect, key: keyOf("EVALSHA", args) },
-      (node) => node.send("EVALSHA", args),
-      async (error, leftMs) => {
+    return new Promise((resolve, reject) => {
+      const failed = async (error: unknown, leftMs: number) => {
         try {
           return await this.#refused(error, effect, "EVALSHA", args, leftMs)
         } catch (refusal) {
@@ -144,8 +156,9 @@ export class Connection {
           if (replyWord(refusal) !== "NOSCRIPT") throw refusal
           return await this.send(scope, effect, "EVAL", [text, keys, ...words])
         }
-      },
-    )
+      }
+      this.begin(scope, new WordsCall(this, effect, { resolve, reject }, "EVALSHA", args, failed))
+    })
   }
 
   /** What comes of a command that was refused: the answer of the server that its keys have gone to, or a failure. */
@@ -156,9 +169,8 @@ export class Connection {
     args: readonly Word[],
     leftMs: number,
   ): Promise<Answer> {
-    const word = replyWord(error)
-    if (word === "NOSCRIPT") throw error
-    if (word === undefined || !DETOURS.has(word)) throw toDomainError(error, effect)
+    if (replyWord(error) === "NOSCRIPT") throw error
+    if (!isDetour(error)) throw toDomainError(error, effect)
     return this.#follow(error as Error, effect, command, args, Math.min(leftMs, this.#timeoutMs))
   }
 
@@ -187,11 +199,9 @@ export class Connection {
     let error = refused
     let detours = 0
     while (true) {
-      const word = replyWord(error)
-      if (word === undefined || !DETOURS.has(word)) {
-        if (word === "NOSCRIPT") throw error
-        throw toDomainError(error, effect)
-      }
+      const word = replyWord(error) ?? ""
+      if (word === "NOSCRIPT") throw error
+      if (!isDetour(error)) throw toDomainError(error, effect)
       const detour = await this.nodes.detour(word, error.message, end - Date.now())
       const moving = word === "TRYAGAIN" && Date.now() < patience
       if (moving) await new Promise((resolve) => setTimeout(resolve, MOVING_LOOK_MS))
@@ -210,59 +220,6 @@ export class Connection {
     }
   }
 
-  /** What the server that has the key answers, or what `failed` makes of its refusal, or what silence means. */
-  #sent<T>(
-    {
-      scope,
-      effect,
-      key,
-    }: { readonly scope: CallScope; readonly effect: Effect; readonly key: string | undefined },
-    send: (node: Node) => Promise<T>,
-    failed: (error: unknown, leftMs: number) => T | Promise<T>,
-  ): Promise<T> {
-    let leftMs: number
-    let answer: Promise<T>
-    try {
-      leftMs = this.#left(scope)
-      answer = send(this.nodes.pick(key))
-    } catch (error) {
-      return Promise.reject(toDomainError(error, effect))
-    }
-    this.#waiting++
-    // One promise in place of a chain of them: every call passes here.
-    return new Promise((resolve, reject) => {
-      let isOut = true
-      const back = () => {
-        isOut = false
-        this.#waiting--
-        clearTimeout(timer)
-      }
-      const timer = setTimeout(
-        () => {
-          back()
-          reject(late(effect, leftMs <= this.#timeoutMs))
-        },
-        Math.min(leftMs, this.#timeoutMs),
-      )
-      answer.then(
-        (value) => {
-          if (!isOut) return
-          back()
-          resolve(value)
-        },
-        (error: unknown) => {
-          if (!isOut) return
-          back()
-          try {
-            resolve(failed(error, leftMs))
-          } catch (failure) {
-            reject(failure)
-          }
-        },
-      )
-    })
-  }
-
   /** The answer, or what its absence means once its time is over. */
   #before<T>(answer: Promise<T>, effect: Effect, leftMs: number): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -273,20 +230,4 @@ export class Connection {
       answer.then(resolve, reject).finally(() => clearTimeout(timer))
     })
   }
-}
-
-const DETOURS: ReadonlySet<string> = new Set(["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"])
-const KEYLESS: ReadonlySet<string> = new Set(["PING"])
-
-/** The key that says which server a command is for. */
-function keyOf(command: string, args: readonly Word[]): string | undefined {
-  if (KEYLESS.has(command)) return undefined
-  const word = args[command.startsWith("EVAL") ? 2 : 0]
-  return word instanceof Preformed ? word.first : String(word)
-}
-
-/** What a missing answer means: at the call's deadline, or because the server does not answer at all. */
-function late(effect: Effect, atDeadline: boolean): DomainError {
-  if (effect === "write") return outcomeUnknown()
-  return atDeadline ? deadlineExceeded("the deadline passed before the cache answered") : storeUnavailable()
 }

@@ -6,6 +6,7 @@
 import type { Namespace } from "../../domain/cache/model.ts"
 import type { RateLimitRule } from "../../domain/cache/rate-limit.ts"
 import { type Idempotency, parseTenantId, type TenantId } from "../../domain/kernel/scope.ts"
+import { Preformed } from "./packet.ts"
 import { crc16, hashTag } from "./slots.ts"
 
 /** What stands before every key. */
@@ -14,9 +15,29 @@ export const DEFAULT_PREFIX = "keelplane"
 /** Over how many slots the entities of a namespace are spread in a cluster. A change of it loses what they hold. */
 const PARTITIONS = 16
 
+/** How many tenants' keys are kept as they are sent; then all are made anew. */
+const MOST_TENANTS = 10_000
+
+/** The keys of a part of a tenant's namespace that many calls take. */
+export class SpaceKeys {
+  /** The beginning of all. */
+  readonly base: string
+  readonly entries: Preformed
+  /** The namespace's own keys that quick writes take. */
+  readonly written: Preformed
+
+  constructor(base: string) {
+    this.base = base
+    this.entries = new Preformed([`${base}entries`])
+    this.written = new Preformed([`${base}entries`, `${base}names`, `${base}expiry`, `${base}counters`])
+  }
+}
+
 /** Makes keys under one prefix, which must not contain `{`. */
 export class Keys {
   readonly #prefix: string
+  /** By tenant, and then by namespace and part. */
+  readonly #spaces = new Map<TenantId, Map<string, SpaceKeys[]>>()
   /** Whether a namespace may have more than one slot: in a cluster. */
   readonly isSpread: boolean
 
@@ -57,6 +78,26 @@ export class Keys {
   space(tenant: TenantId, { name }: Pick<Namespace, "name">, partition = 0): string {
     const part = partition === 0 ? "" : `:${partition}`
     return `${this.#prefix}:{${tenant.length}:${tenant}:${name}${part}}:`
+  }
+
+  /** The keys of a part of a tenant's namespace, of which the same object is given for as long as it is kept. */
+  spaceKeys(tenant: TenantId, namespace: Pick<Namespace, "name">, partition: number): SpaceKeys {
+    let spaces = this.#spaces.get(tenant)
+    if (spaces === undefined) {
+      if (this.#spaces.size >= MOST_TENANTS) this.#spaces.clear()
+      spaces = new Map()
+      this.#spaces.set(tenant, spaces)
+    }
+    let parts = spaces.get(namespace.name)
+    if (parts === undefined) {
+      parts = []
+      spaces.set(namespace.name, parts)
+    }
+    const known = parts[partition]
+    if (known !== undefined) return known
+    const made = new SpaceKeys(this.space(tenant, namespace, partition))
+    parts[partition] = made
+    return made
   }
 
   /**

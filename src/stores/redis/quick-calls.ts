@@ -15,9 +15,8 @@ import { type Argument, asList, asText } from "./answers.ts"
 import type { Connection, Script } from "./connection.ts"
 import { decodeOutcome, requestIdReused } from "./decode-result.ts"
 import { finite, moment } from "./encode-operation.ts"
-import { hex, type Keys, RECORD_KEPT_MS, recordKey } from "./keys.ts"
+import { hex, type Keys, RECORD_KEPT_MS, recordKey, type SpaceKeys } from "./keys.ts"
 import { ADD_WHOLE_SCRIPT, READ_FIELDS_SCRIPT, SET_FIELDS_SCRIPT, SET_VALUE_SCRIPT } from "./lua/quick.ts"
-import { Preformed } from "./packed-command.ts"
 import { encodeValue, numeric } from "./values.ts"
 
 /** What all these writes say. */
@@ -26,9 +25,6 @@ interface Write {
   readonly restart: boolean
   readonly rest: readonly Argument[]
 }
-
-/** How many namespaces' keys are kept as they are sent; then all are made anew. */
-const MOST_PREFORMED = 10_000
 
 /** See the file's comment. */
 export class QuickCalls {
@@ -39,7 +35,6 @@ export class QuickCalls {
   readonly #addWhole: Script
   readonly #setFields: Script
   readonly #readFields: Script
-  readonly #preformed = new Map<string, Preformed>()
 
   constructor(connection: Connection, keys: Keys, script: (text: string) => Script, maxKeyBytes: number) {
     this.#connection = connection
@@ -132,7 +127,7 @@ export class QuickCalls {
 
   async #hashGet(scope: CallScope, operation: HashGetOperation): Promise<Outcome | undefined> {
     const { namespace, key, names } = operation
-    const base = this.#base(scope, namespace, key)
+    const { base } = this.#space(scope, namespace, key)
     const answer = await this.#connection.run(
       scope,
       "read",
@@ -151,11 +146,11 @@ export class QuickCalls {
     decode: (words: readonly string[]) => ResultOf<O>,
   ): Promise<Outcome | undefined> {
     const { namespace, key, kind } = operation
-    const base = this.#base(scope, namespace, key)
+    const { base, written } = this.#space(scope, namespace, key)
     const { idempotency } = scope
     const record = idempotency === undefined ? [] : [recordKey(base, idempotency, kind)]
     const answer = await this.#connection.runs(scope, "write", script, 5 + record.length, [
-      this.#spaceKeys(base),
+      written,
       `${base}data:${key}`,
       ...record,
       this.#connection.scriptTime(),
@@ -178,18 +173,8 @@ export class QuickCalls {
     return decodeOutcome(known, operation)
   }
 
-  /** The namespace's own keys that writes take. */
-  #spaceKeys(base: string): Preformed {
-    const known = this.#preformed.get(base)
-    if (known !== undefined) return known
-    if (this.#preformed.size >= MOST_PREFORMED) this.#preformed.clear()
-    const made = new Preformed([`${base}entries`, `${base}names`, `${base}expiry`, `${base}counters`])
-    this.#preformed.set(base, made)
-    return made
-  }
-
-  #base(scope: CallScope, namespace: Namespace, key: string): string {
-    return this.#keys.space(scope.tenant, namespace, this.#keys.partition(namespace, key))
+  #space(scope: CallScope, namespace: Namespace, key: string): SpaceKeys {
+    return this.#keys.spaceKeys(scope.tenant, namespace, this.#keys.partition(namespace, key))
   }
 }
 

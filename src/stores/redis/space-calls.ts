@@ -1,18 +1,15 @@
 /** Calls of the store's scripts on one tenant's namespace. */
 import type { CacheKind, Namespace } from "../../domain/cache/model.ts"
-import { wrongType } from "../../domain/cache/namespaces.ts"
 import type { GetOperation, Operation, Outcome } from "../../domain/cache/operations.ts"
-import { limitExceeded } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
-import { type Answer, type Argument, asBytes, asList, asNumber, asText } from "./answers.ts"
-import type { Connection, Effect, Script } from "./connection.ts"
+import { type Answer, type Argument, asList, asNumber, asText } from "./answers.ts"
+import type { Connection, Script } from "./connection.ts"
 import { atIndex, decodeFailure, decodeOutcome, requestIdReused } from "./decode-result.ts"
 import { encodeOperation, finite } from "./encode-operation.ts"
-import { readEntry } from "./entries.ts"
 import { storeClosed } from "./errors.ts"
 import { hex, type Keys, RECORD_KEPT_MS, recordKey, SPACE_SUFFIXES } from "./keys.ts"
 import { type OperationsScript, scriptFor } from "./lua/index.ts"
-import { decodeValue } from "./values.ts"
+import type { Effect } from "./scoped-call.ts"
 
 /** As the scripts have it: the most that one answer takes. */
 export const ANSWER_BYTES = 4_000_000
@@ -90,6 +87,11 @@ export class SpaceCalls {
     this.#closed = true
   }
 
+  /** Whether everything is refused. */
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   /** Raises STORE_UNAVAILABLE after close. */
   enter(): void {
     if (this.#closed) throw storeClosed()
@@ -161,7 +163,7 @@ export class SpaceCalls {
     return operations.map((operation, index) => decodeOutcome(answer[index + 1], operation))
   }
 
-  /** Reads values of one part, each with its own end. */
+  /** Reads values of one part by a script, which knows the versions of tags, each with its own end. */
   async values(
     scope: CallScope,
     namespace: Namespace,
@@ -177,41 +179,10 @@ export class SpaceCalls {
       })
     }
     const base = this.keys.space(scope.tenant, namespace, this.keys.partition(namespace, keys[0] ?? ""))
-    const plain = await this.#plainValues(scope, `${base}entries`, keys)
-    if (plain !== undefined) return plain
     const names = [`${base}entries`, `${base}tags`]
     const args = [this.connection.scriptTime(), ...keys]
     const answer = await this.connection.run(scope, "read", this.#readValues, names, args)
     return operations.map((operation, index) => decodeOutcome(answer[index + 1], operation))
-  }
-
-  /** Reads values as they are stored. Undefined where only a script can tell: with tags, or where the server has other keys now. */
-  async #plainValues(
-    scope: CallScope,
-    entries: string,
-    keys: readonly string[],
-  ): Promise<readonly Outcome<GetOperation>[] | undefined> {
-    const [only] = keys
-    const single = keys.length === 1 && only !== undefined
-    const timed = await this.connection.timed(scope, single ? "HGET" : "HMGET", [entries, ...keys])
-    if (timed === undefined) return undefined
-    const [nowMs, answer] = timed
-    const found = (single ? [answer] : asList(answer)).map((raw) =>
-      raw === null ? undefined : readEntry(asBytes(raw)),
-    )
-    if (found.some((entry) => entry?.isTagged)) return undefined
-    let answered = 0
-    return found.map((entry, index) => {
-      if (entry === undefined || entry.expires <= nowMs) return { ok: true, result: undefined }
-      const { kind, value, revision, expires, bytes } = entry
-      if (kind !== "value")
-        return { ok: false, error: wrongType("cache key", keys[index] ?? "", kind, "value") }
-      answered += bytes
-      if (answered > ANSWER_BYTES) {
-        return { ok: false, error: limitExceeded("answer.bytes", answered, ANSWER_BYTES) }
-      }
-      return { ok: true, result: { ...decodeValue(value), revision, expireTimeMs: expires, tags: [] } }
-    })
   }
 
   /** Does a chore on different keys; answers what the script says about each. */
@@ -235,7 +206,7 @@ export class SpaceCalls {
 }
 
 /** Whether a read moves a key in the order of use or restarts its life. */
-function changesByReading({ capacityEntries, capacityBytes, refreshOnRead }: Namespace): boolean {
+export function changesByReading({ capacityEntries, capacityBytes, refreshOnRead }: Namespace): boolean {
   return refreshOnRead || Number.isFinite(capacityEntries) || Number.isFinite(capacityBytes)
 }
 

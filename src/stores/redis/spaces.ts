@@ -1,9 +1,10 @@
 /** Which tenants' namespaces there are, so that the sweeper finds those of daemons that are gone. */
+import type { Namespace } from "../../domain/cache/model.ts"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import { asList, asNumber, asText } from "./answers.ts"
 import type { Connection } from "./connection.ts"
-import type { Keys } from "./keys.ts"
+import type { Keys, SpaceKeys } from "./keys.ts"
 import type { SpaceName } from "./space-calls.ts"
 
 const CHUNK = 500
@@ -13,18 +14,30 @@ export class Spaces {
   readonly #connection: Connection
   readonly #keys: Keys
   readonly #noted = new Set<string>()
+  /** Those among the noted ones whose name need not be made to look it up. */
+  #known = new WeakSet<SpaceKeys>()
 
   constructor(connection: Connection, keys: Keys) {
     this.#connection = connection
     this.#keys = keys
   }
 
-  /** Notes a namespace unless this daemon has. Raises what a write raises. */
-  async note(scope: CallScope, namespace: string, partition: number): Promise<void> {
+  /** Notes a namespace unless this daemon has; undefined where it has. Raises what a write raises. */
+  note(scope: CallScope, { name }: Pick<Namespace, "name">, partition: number): Promise<void> | undefined {
+    const keys = this.#keys.spaceKeys(scope.tenant, { name }, partition)
+    return this.#known.has(keys) ? undefined : this.#note(scope, name, partition, keys)
+  }
+
+  async #note(scope: CallScope, namespace: string, partition: number, keys: SpaceKeys): Promise<void> {
     const name = JSON.stringify(
       partition === 0 ? [scope.tenant, namespace] : [scope.tenant, namespace, partition],
     )
-    if (this.#noted.has(name)) return
+    if (!this.#noted.has(name)) await this.#tell(scope, name)
+    this.#noted.add(name)
+    this.#known.add(keys)
+  }
+
+  async #tell(scope: CallScope, name: string): Promise<void> {
     try {
       // To note twice is harmless, so that a lost answer need not be told apart.
       await this.#connection.send(scope, "read", "SADD", [this.#keys.spaces, name])
@@ -34,7 +47,6 @@ export class Spaces {
         this.#keys.isSpread && error instanceof DomainError && error.reason === "STORE_UNAVAILABLE"
       if (!elsewhere) throw error
     }
-    this.#noted.add(name)
   }
 
   /** All of them. Tells the server again what it has lost. */
@@ -56,6 +68,7 @@ export class Spaces {
   async forget(scope: CallScope): Promise<void> {
     const mine = (name: string) => (JSON.parse(name) as [TenantId])[0] === scope.tenant
     const answer = await this.#connection.send(scope, "read", "SMEMBERS", [this.#keys.spaces])
+    this.#known = new WeakSet()
     for (const name of this.#noted) if (mine(name)) this.#noted.delete(name)
     const names = asList(answer).map(asText).filter(mine)
     for (let at = 0; at < names.length; at += CHUNK) {

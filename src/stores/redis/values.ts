@@ -3,7 +3,7 @@ import type { CacheValue, Content } from "../../domain/cache/model.ts"
 import type { JsonValue } from "../../domain/kernel/json.ts"
 
 const FORMS = { data: "d", text: "t", json: "j", integer: "i", number: "n" } as const
-const COLON = 0x3a
+const [COLON, ZERO, DATA, TEXT, JSON_TEXT] = [0x3a, 0x30, 0x64, 0x74, 0x6a]
 
 /** The words of the domain for the letters of the forms. */
 export const FORM_NAMES: Readonly<Record<string, string>> = Object.fromEntries(
@@ -33,22 +33,36 @@ function headed(head: string, bytes: Uint8Array): Buffer {
 
 /** The value of a stored form, in memory of its own. */
 export function decodeValue(stored: Buffer): CacheValue {
-  const colon = stored.indexOf(COLON)
-  const from = colon + 1 + Number(stored.toString("latin1", 1, colon))
-  const contentType = stored.toString("utf8", colon + 1, from)
-  return { content: decodeContent(stored.toString("latin1", 0, 1), stored.subarray(from)), contentType }
+  const value = viewValue(stored)
+  const { content, contentType } = value
+  if (content.case !== "data") return value
+  return { content: { case: "data", value: content.value.slice() }, contentType }
 }
 
-function decodeContent(form: string, bytes: Buffer): Content {
-  switch (form) {
-    case "d":
-      return { case: "data", value: new Uint8Array(bytes) }
-    case "t":
-      return { case: "text", value: bytes.toString("utf8") }
-    case "j":
-      return { case: "json", value: JSON.parse(bytes.toString("utf8")) as JsonValue }
+/** As {@link decodeValue}, in the memory that came from the server, of which it may be a small part: for what is used at once. */
+export function viewValue(stored: Buffer): CacheValue {
+  let typeBytes = 0
+  let at = 1
+  while (at < stored.length && stored[at] !== COLON)
+    typeBytes = typeBytes * 10 + (stored[at++] as number) - ZERO
+  const from = at + 1 + typeBytes
+  const contentType = typeBytes === 0 ? "" : stored.toString("utf8", at + 1, from)
+  return { content: contentOf(stored, from), contentType }
+}
+
+function contentOf(stored: Buffer, from: number): Content {
+  switch (stored[0]) {
+    case DATA:
+      return {
+        case: "data",
+        value: new Uint8Array(stored.buffer, stored.byteOffset + from, stored.length - from),
+      }
+    case TEXT:
+      return { case: "text", value: stored.toString("utf8", from) }
+    case JSON_TEXT:
+      return { case: "json", value: JSON.parse(stored.toString("utf8", from)) as JsonValue }
     default:
-      return numeric(form, bytes.toString("latin1"))
+      return numeric(stored.toString("latin1", 0, 1), stored.toString("latin1", from))
   }
 }
 
