@@ -182,7 +182,7 @@ const vectors = z
     url: engineUrl("none", /^milvus:\/\/.+/, "or milvus://...").describe(
       `\`none\` (vectors are searched where records live) or milvus://user@host:19530/database. ${HIDDEN}`,
     ),
-    password_file: text(4096).optional().describe("File with the password; read at the start."),
+    password_file: password,
     ...protection,
   })
   .prefault({})

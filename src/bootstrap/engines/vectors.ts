@@ -1,8 +1,8 @@
 /** The vector store: an index beside the memory store, where the configuration names one. */
+import { readFile } from "node:fs/promises"
 import type { Config } from "../../config/schema.ts"
 import { systemScope } from "../../domain/kernel/scope.ts"
 import { capabilityTexts, type OpenEngine } from "./engine.ts"
-import { urlWithPassword } from "./password.ts"
 
 const VERIFY_MS = 5_000
 
@@ -10,7 +10,11 @@ const VERIFY_MS = 5_000
 export async function openVectors(config: Config): Promise<OpenEngine> {
   // Imported here, so that a daemon without vectors never loads the driver.
   const { openMilvus } = await import("../../stores/milvus/index.ts")
-  const milvus = openMilvus({ url: await urlWithPassword(config.stores.vectors) })
+  const { url, password_file: file } = config.stores.vectors
+  const milvus = openMilvus({
+    url: url.reveal(),
+    password: file === undefined ? undefined : async () => (await readFile(file, "utf8")).trim(),
+  })
   const { engine, ...capabilities } = milvus.vectors.capabilities
   return {
     name: "vectors",

@@ -1,33 +1,64 @@
 /**
- * The driver, held on a short lead: it connects when first needed and not before, repeats nothing by itself, and every answer must carry
- * a status, for a call that a server does not know comes back as an empty object.
+ * The driver, held on a short lead: it connects when first needed and not before, repeats nothing by itself, ends with the call's scope,
+ * and every answer must carry a status.
  */
-import { MilvusClient } from "@zilliz/milvus2-sdk-node"
-import { DomainError } from "../../domain/kernel/errors.ts"
+import type { MilvusClient } from "@zilliz/milvus2-sdk-node"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { endedScope, requireLive } from "../../domain/kernel/wake-ups.ts"
 import type { MilvusAddress } from "./address.ts"
-import { type Effect, MilvusStatusError, outcomeUnknown, storeUnavailable, toDomainError } from "./errors.ts"
+import { Driver, Lead } from "./driver.ts"
+import {
+  type Effect,
+  MilvusStatusError,
+  outcomeUnknown,
+  storeUnavailable,
+  toDomainError,
+  unknownCall,
+} from "./errors.ts"
 import { type ServerFeatures, serverFeatures } from "./features.ts"
 
 /** The longest wait for an answer where no deadline is nearer. */
 const TIMEOUT_MS = 30_000
 const CONNECT_TIMEOUT_MS = 5_000
-const CHANNELS = 4
+/** One stub for all calls, and one for those that say that the connection is there. */
+const STUBS = 2
+/**
+ * How the connection is kept: a server that was away is looked for every second again, and not, as by default, after up to two minutes; one
+ * that is busy may take its time to answer a ping.
+ */
+const CHANNEL_OPTIONS = {
+  "grpc.enable_retries": 0,
+  "grpc.initial_reconnect_backoff_ms": 100,
+  "grpc.max_reconnect_backoff_ms": 1_000,
+  "grpc.keepalive_time_ms": 10_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+}
 
 /** The driver's client. */
 export type Client = MilvusClient
 
+/** Asked for the password at each new connection. */
+export type PasswordSource = () => string | Promise<string>
+
+interface Opened {
+  readonly driver: Driver
+  readonly features: ServerFeatures
+}
+
 /** See the file's comment. */
 export class Connection {
   readonly #address: MilvusAddress
-  #open: Promise<{ readonly client: Client; readonly features: ServerFeatures }> | undefined
+  readonly #password: PasswordSource
+  #open: Promise<Opened> | undefined
+  #current: Driver | undefined
   #features: ServerFeatures | undefined
   #waiting = 0
   #closed = false
 
-  constructor(address: MilvusAddress) {
+  /** `password` takes the place of the address's. */
+  constructor(address: MilvusAddress, password?: PasswordSource) {
     this.#address = address
+    this.#password = password ?? (() => address.password)
   }
 
   /** What the server can, once it has answered for the first time. */
@@ -50,16 +81,18 @@ export class Connection {
     send: (client: Client, timeoutMs: number, features: ServerFeatures) => Promise<T>,
   ): Promise<T> {
     requireLive(scope)
-    const { client, features } = await this.within(scope, "read", this.#connected())
+    const open = await this.within(scope, "read", this.#connected())
     const timeoutMs = Math.max(1, Math.min(TIMEOUT_MS, scope.deadlineMs - Date.now()))
+    const lead = new Lead()
     this.#waiting++
     try {
-      const answer = await this.within(scope, effect, send(client, timeoutMs, features))
+      const work = send(open.driver.on(lead), timeoutMs, open.features)
+      const answer = await this.within(scope, effect, work, () => lead.cancel())
       checkStatus(answer)
       return answer
     } catch (error) {
       const told = toDomainError(error, effect)
-      if (told.reason === "STORE_AUTH") this.#forget()
+      if (told.reason === "STORE_AUTH") this.#forget(open)
       throw told
     } finally {
       this.#waiting--
@@ -79,7 +112,7 @@ export class Connection {
     this.#open = undefined
     if (open === undefined) return
     const [settled] = await Promise.allSettled([open])
-    if (settled.status === "fulfilled") await closeClient(settled.value.client)
+    if (settled.status === "fulfilled") await endDriver(settled.value.driver)
   }
 
   #connected() {
@@ -91,46 +124,57 @@ export class Connection {
     return this.#open
   }
 
-  async #connect() {
-    const { address, username, password, database, tls, caFile } = this.#address
-    const client = new MilvusClient({
+  async #connect(): Promise<Opened> {
+    const { address, username, database, tls, caFile } = this.#address
+    const driver = new Driver({
       address,
       username,
-      password,
+      password: await this.#secret(),
       database,
       ssl: tls,
       ...(caFile === undefined ? {} : { tls: { rootCertPath: caFile } }),
       timeout: CONNECT_TIMEOUT_MS,
       maxRetries: 0,
       logLevel: "none",
-      channelOptions: { "grpc.enable_retries": 0 },
-      pool: { min: 0, max: CHANNELS },
+      channelOptions: CHANNEL_OPTIONS,
+      pool: { min: 0, max: STUBS },
       __SKIP_CONNECT__: true,
     })
     try {
-      client.connect(MilvusClient.sdkInfo.version)
-      await client.connectPromise
-      const answer = await client.getVersion()
+      await driver.open()
+      const answer = await driver.getVersion()
       checkStatus(answer)
       this.#features = serverFeatures(answer.version)
-      return { client, features: this.#features }
+      this.#current = driver
+      return { driver, features: this.#features }
     } catch (error) {
-      await closeClient(client)
+      await endDriver(driver)
       throw toDomainError(error, "read")
     }
   }
 
-  /** The next call connects anew, for instance with a user whose rights have changed. */
-  #forget(): void {
-    const open = this.#open
-    this.#open = undefined
-    open?.then(({ client }) => closeClient(client)).catch(() => undefined)
+  async #secret(): Promise<string> {
+    try {
+      return await this.#password()
+    } catch (error) {
+      // A file that is being replaced is there again in a moment.
+      throw storeUnavailable(error)
+    }
   }
 
-  /** Waits for `work` no longer than the scope lasts. The driver cannot be told to stop, so its answer is left behind when the scope ends. */
-  async within<T>(scope: CallScope, effect: Effect, work: Promise<T>): Promise<T> {
+  /** The next call connects anew, with the password as it is then, or as a user whose rights have changed. */
+  #forget({ driver }: Opened): void {
+    if (this.#current !== driver) return
+    this.#current = undefined
+    this.#open = undefined
+    void endDriver(driver)
+  }
+
+  /** Waits for `work` no longer than the scope lasts; `stop` ends it then. */
+  async within<T>(scope: CallScope, effect: Effect, work: Promise<T>, stop = () => {}): Promise<T> {
     const { promise, reject } = Promise.withResolvers<never>()
     const end = () => {
+      stop()
       const error = endedScope(scope)
       reject(effect === "write" ? outcomeUnknown(error) : error)
     }
@@ -148,18 +192,16 @@ export class Connection {
   }
 }
 
-/** Ends a client; that it cannot be ended in order hurts nobody. */
-async function closeClient(client: Client): Promise<void> {
-  await client.closeConnection().catch(() => undefined)
+/** Ends a driver; that it cannot be ended in order hurts nobody. */
+async function endDriver(driver: Driver): Promise<void> {
+  await driver.end().catch(() => undefined)
 }
 
 /** Throws unless the answer says that all went well. Some calls answer the status itself. */
 export function checkStatus(answer: unknown): void {
   const status = isObject(answer) && isObject(answer.status) ? answer.status : answer
   if (!isObject(status) || (status.error_code === undefined && status.code === undefined)) {
-    throw new DomainError("UNSUPPORTED_BY_ENGINE", "the vector store does not know a call that this needs", {
-      metadata: { engine: "milvus", capability: "call" },
-    })
+    throw unknownCall()
   }
   const code = typeof status.code === "number" ? status.code : 0
   const word = String(status.error_code ?? "Success")

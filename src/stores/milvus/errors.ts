@@ -44,6 +44,14 @@ function databaseMissing(cause: unknown): DomainError {
   )
 }
 
+/** The server is too old for a call, or has left it out. */
+export function unknownCall(cause?: unknown): DomainError {
+  return new DomainError("UNSUPPORTED_BY_ENGINE", "the vector store does not know a call that this needs", {
+    metadata: { engine: "milvus", capability: "call" },
+    cause,
+  })
+}
+
 /** INTERNAL, with what is wrong for the log. */
 export function internal(cause: unknown): DomainError {
   return new DomainError("INTERNAL", "internal error", { cause })
@@ -110,6 +118,7 @@ const BY_WORD: Readonly<Record<string, (cause: unknown) => DomainError>> = {
 const GRPC_DEADLINE = 4
 const GRPC_PERMISSION = 7
 const GRPC_EXHAUSTED = 8
+const GRPC_UNIMPLEMENTED = 12
 const GRPC_UNAVAILABLE = 14
 const GRPC_UNAUTHENTICATED = 16
 
@@ -124,6 +133,8 @@ export function toDomainError(error: unknown, effect: Effect): DomainError {
       return refused(error)
     case GRPC_EXHAUSTED:
       return busy(error)
+    case GRPC_UNIMPLEMENTED:
+      return unknownCall(error)
     default:
       return effect === "read" || isUnsent(error) ? storeUnavailable(error) : outcomeUnknown(error)
   }

@@ -4,7 +4,7 @@ import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { VectorStore } from "../../domain/memory/vector-store.ts"
 import { parseAddress } from "./address.ts"
-import { Connection } from "./connection.ts"
+import { Connection, type PasswordSource } from "./connection.ts"
 import type { ServerFeatures } from "./features.ts"
 import { type Isolation, Places } from "./places.ts"
 import { MilvusVectorStore } from "./vector-store.ts"
@@ -13,6 +13,8 @@ import { MilvusVectorStore } from "./vector-store.ts"
 export interface MilvusOptions {
   /** `milvus://user:password@host:19530/database?tls=true&ca=/path`. */
   readonly url: string
+  /** Asked for the password at each new connection, also after the server has refused the one before; takes the place of the URL's. */
+  readonly password?: PasswordSource | undefined
   /** Whether collections of one shape share a collection of the server. Default `shared`. */
   readonly isolation?: Isolation
   /** What the names of the server's collections begin with: letters, digits, underscores. Default `keelplane`. */
@@ -42,7 +44,7 @@ export interface MilvusEngine {
 
 /** Opens the engine without asking the server. Raises TypeError for a URL that is none. */
 export function openMilvus(options: MilvusOptions): MilvusEngine {
-  const connection = new Connection(parseAddress(options.url))
+  const connection = new Connection(parseAddress(options.url), options.password)
   const places = new Places(connection, options.prefix ?? "keelplane", options.isolation ?? "shared")
   const vectors = new MilvusVectorStore(connection, places, options.clock ?? systemClock)
   return {
