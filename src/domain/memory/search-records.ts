@@ -52,6 +52,9 @@ const MAX_CANDIDATES = 2000
 const MAX_DIVERSE_CANDIDATES = 500
 const MAX_DIVERSE = 200
 const MIN_CANDIDATES = 100
+/** Most searches that a vector store gets at once, and where it answers whole records. */
+const MOST_TOGETHER = 32
+const MOST_WITH_CONTENT = 8
 const DEFAULT_EF_SEARCH = 100
 const MAX_EF_SEARCH = 1000
 
@@ -69,8 +72,9 @@ interface Plan {
 }
 
 /**
- * Runs all queries over one collection, one after the other, so that other work gets its turn in between and no more is done
- * once the scope has ended; answers in order, best first. INVALID_FIELD with paths below `path(i)`, LIMIT_EXCEEDED, also where
+ * Runs all queries over one collection; answers in order, best first. An engine inside the daemon gets them one after the other, so that
+ * other work gets its turn in between and no more is done once the scope has ended; a vector store gets them together, for each answer
+ * of it is a wait. INVALID_FIELD with paths below `path(i)`, LIMIT_EXCEEDED, also where
  * the records would weigh more than an answer may, NOT_FOUND for the collection or the record searched by, and what the
  * embedder raises. `onDegraded` hears of answers that a fallback gave because a store is away.
  */
@@ -89,14 +93,18 @@ export async function searchRecords(
       ? new AnswerBudget(`${path(0)}.k`, "ask for a smaller k or for RECORD_VIEW_ID")
       : new AnswerBudget("queries", "ask for RECORD_VIEW_ID, a smaller k or fewer queries")
   const pages: Ranked[][] = []
-  for (const plan of plans) {
-    if (pages.length > 0) requireLive(scope)
-    const [answer] = await deps.store.search(scope, collection, [engineQuery(plan)])
-    const lists = answer ?? { dense: [], keyword: [] }
-    if (lists.degradedBy !== undefined) onDegraded(pages.length, lists.degradedBy)
-    const page = await rank(deps, scope, plan, fuse(lists, plan.fused ? plan.query.fusion : undefined))
-    for (const hit of page) budget.take(recordBytes(hit.record))
-    pages.push(page)
+  const together = togetherAt(collection, plans)
+  for (let at = 0; at < plans.length; at += together) {
+    if (at > 0) requireLive(scope)
+    const some = plans.slice(at, at + together)
+    const answers = await deps.store.search(scope, collection, some.map(engineQuery))
+    for (const [i, plan] of some.entries()) {
+      const lists = answers[i] ?? { dense: [], keyword: [] }
+      if (lists.degradedBy !== undefined) onDegraded(pages.length, lists.degradedBy)
+      const page = await rank(deps, scope, plan, fuse(lists, plan.fused ? plan.query.fusion : undefined))
+      for (const hit of page) budget.take(recordBytes(hit.record))
+      pages.push(page)
+    }
   }
   return fill(deps.store, scope, collection, plans, pages, budget)
 }
@@ -216,6 +224,12 @@ function engineQuery(plan: Plan): EngineQuery {
           },
     keyword: plan.words === undefined ? undefined : { text: plan.words, limit },
   }
+}
+
+/** How many searches the engine gets at once: no more than whose candidates are small, vectors and texts included. */
+function togetherAt({ storageMode }: Collection, plans: readonly Plan[]): number {
+  if (storageMode === "LOCAL" || plans.some(({ query }) => query.diversity !== undefined)) return 1
+  return plans.some((plan) => hasContent(rankedParts(plan))) ? MOST_WITH_CONTENT : MOST_TOGETHER
 }
 
 /** What to read of the candidates: all that the answer holds only where there are few of them, and each is in it. */

@@ -1507,7 +1507,8 @@ export type SearchQuery = Message<"keelplane.v1.SearchQuery"> & {
 
   /**
    * Candidates an HNSW index looks at per step, 1 to 1000: more is slower and finds more; 0 takes the larger of 100 and
-   * k + offset. For an inverted file 100 stands for the square root of its clusters.
+   * k + offset. The index of AUTO looks at twice as many in a collection that lives in Milvus or is mirrored to it. For an inverted file 100
+   * stands for the square root of its clusters.
    *
    * @generated from field: int32 ef_search = 15;
    */
