@@ -1,6 +1,7 @@
 /** The store behind MemoryService: the memory store alone, or together with a vector store. */
 import { DIRECT_LEDGER_OPERATIONS } from "../../domain/memory/direct-ledger.ts"
 import { MIRROR_SOURCE_OPERATIONS, MIRROR_TOPIC, mirrorHandler } from "../../domain/memory/mirror.ts"
+import { MirrorDoubts } from "../../domain/memory/mirror-doubts.ts"
 import { MEMORY_STORE_OPERATIONS, type MemoryStore } from "../../domain/memory/ports.ts"
 import { MirrorRounds } from "../../domain/memory/reconcile-mirror.ts"
 import { VECTOR_STORE_OPERATIONS } from "../../domain/memory/vector-store.ts"
@@ -45,9 +46,10 @@ export function memoryStores(kit: Kit): MemoryStores {
   const mirror = createMirrorSource(database, kit.clock, outbox.signals)
   const source = kit.guard("memory", "mirror", mirror, MIRROR_SOURCE_OPERATIONS)
   const ledger = kit.guard("memory", "ledger", createDirectLedger(database), DIRECT_LEDGER_OPERATIONS)
+  const doubts = new MirrorDoubts(source, () => performance.now())
   outbox.serve({
     topic: MIRROR_TOPIC,
-    handle: mirrorHandler(source, vectors),
+    handle: mirrorHandler(source, vectors, doubts),
     concurrency: MIRROR_CONCURRENCY,
   })
   const routed = createRoutedMemoryStore({ registry, vectors, ledger, source, clock: kit.clock })
@@ -58,7 +60,10 @@ export function memoryStores(kit: Kit): MemoryStores {
       {
         name: "memory-mirror",
         intervalMs: RECONCILE_MS,
-        run: async ({ signal }) => ({ removed: await rounds.next(signal), more: false }),
+        run: async (scope) => {
+          const owed = await doubts.resolve(scope)
+          return { removed: owed + (await rounds.next(scope.signal)), more: false }
+        },
       },
     ],
     close: async () => {

@@ -8,6 +8,7 @@ import type { Operations } from "../kernel/operations.ts"
 import { type CallScope, scopeWith, type TenantId } from "../kernel/scope.ts"
 import type { OutboxHandler } from "../outbox/deliver.ts"
 import { jsonPayload, type NewOutboxEntry, type OutboxEntry, readJsonPayload } from "../outbox/model.ts"
+import type { MirrorDoubts } from "./mirror-doubts.ts"
 import type { IndexSpec, MemoryRecord, Metric } from "./model.ts"
 import type { VectorPlace, VectorRecord, VectorStore } from "./vector-store.ts"
 
@@ -85,19 +86,29 @@ export function owedIds(payload: Uint8Array): readonly string[] {
   return changeOf(payload).ids
 }
 
-/** Applies entries of {@link MIRROR_TOPIC}, those of one collection together. */
-export function mirrorHandler(source: MirrorSource, vectors: VectorStore): OutboxHandler {
+/** What changes are applied with. */
+interface MirrorParts {
+  readonly source: MirrorSource
+  readonly vectors: VectorStore
+  readonly doubts: MirrorDoubts | undefined
+}
+
+/** Applies entries of {@link MIRROR_TOPIC}, those of one collection together. `doubts` hears of changes whose outcome is open. */
+export function mirrorHandler(
+  source: MirrorSource,
+  vectors: VectorStore,
+  doubts?: MirrorDoubts,
+): OutboxHandler {
   return async (scope, { entries }) => {
     for (const own of Map.groupBy(entries, ({ tenant, key }) => `${tenant} ${key}`).values()) {
-      await applyTo(scope, source, vectors, own)
+      await applyTo(scope, { source, vectors, doubts }, own)
     }
   }
 }
 
 async function applyTo(
   scope: CallScope,
-  source: MirrorSource,
-  vectors: VectorStore,
+  { source, vectors, doubts }: MirrorParts,
   entries: readonly OutboxEntry[],
 ): Promise<void> {
   const [first] = entries
@@ -107,7 +118,9 @@ async function applyTo(
   const [{ place } = changeOf(first.payload)] = changes
   // A handle is never used again, so nothing comes after the end.
   if (changes.some(({ drop }) => drop)) return vectors.drop(own, place)
-  await mirrorRecords(own, source, vectors, place, [...new Set(changes.flatMap(({ ids }) => ids))])
+  const ids = [...new Set(changes.flatMap((change) => change.ids))]
+  const apply = () => mirrorRecords(own, source, vectors, place, ids)
+  await (doubts === undefined ? apply() : doubts.over(first.tenant, place, ids, apply))
 }
 
 /** Makes the copies of these records what the records are now. */
