@@ -16,17 +16,25 @@ const EF_SEARCH = 100
 const TABLES = `
   create schema if not exists bare;
   drop table if exists bare.streams, bare.events, bare.vectors, bare.writes;
-  create table bare.streams (stream text collate "C" primary key, head bigint not null, recorded_at timestamptz not null);
+  create table bare.streams (
+    tenant text not null, stream text collate "C" not null,
+    category text collate "C" not null generated always as (split_part(stream, '-', 1)) stored, head bigint not null,
+    first_revision bigint not null default 1, swept_before bigint not null default 1, created_at timestamptz not null,
+    recorded_at timestamptz not null, deleted_at timestamptz, primary key (tenant, stream)
+  ) with (fillfactor = 70);
+  create index on bare.streams (tenant, category, stream);
+  create index on bare.streams (tenant, stream) where swept_before < first_revision;
   create table bare.events (
-    stream text collate "C" not null, revision bigint not null, event_id uuid not null, category text collate "C" not null,
-    type text not null, json text, content_type text not null, correlation_id text not null, causation_id text not null,
-    trace_parent text not null, occurred_at timestamptz not null, recorded_at timestamptz not null, size integer not null,
-    txid xid8 not null default pg_current_xact_id(), position bigint not null generated always as identity,
-    primary key (stream, revision)
+    tenant text not null, stream text collate "C" not null, revision bigint not null, event_id uuid not null,
+    category text collate "C" not null generated always as (split_part(stream, '-', 1)) stored, type text collate "C" not null,
+    json text, bin bytea, content_type text not null, metadata text, state_patch text, correlation_id text not null,
+    causation_id text not null, trace_parent text not null, occurred_at timestamptz not null, recorded_at timestamptz not null,
+    size integer not null, txid xid8 not null default pg_current_xact_id(), position bigint not null generated always as identity,
+    primary key (tenant, stream, revision)
   );
-  create unique index on bare.events (event_id, stream);
-  create index on bare.events (txid, position);
-  create index on bare.events (category, txid, position);
+  create unique index on bare.events (tenant, event_id, stream);
+  create index on bare.events (tenant, txid, position);
+  create index on bare.events (tenant, category, txid, position);
   create table bare.vectors (id text collate "C" primary key, body text not null, metadata jsonb not null, embedding vector(384) not null);
   alter table bare.vectors alter column embedding set storage main;
   create table bare.writes (like bare.vectors including all);
@@ -35,12 +43,12 @@ const TABLES = `
 
 const APPEND = `
   with head as (
-    insert into bare.streams (stream, head, recorded_at) values ($1, $2, now())
-    on conflict (stream) do update set head = streams.head + $2, recorded_at = now() returning head
+    insert into bare.streams as s (tenant, stream, head, created_at, recorded_at) values ('t', $1, $2, now(), now())
+    on conflict (tenant, stream) do update set head = s.head + $2, recorded_at = now() returning head
   )
-  insert into bare.events (stream, revision, event_id, category, type, json, content_type, correlation_id, causation_id, trace_parent,
+  insert into bare.events (tenant, stream, revision, event_id, type, json, content_type, correlation_id, causation_id, trace_parent,
     occurred_at, recorded_at, size)
-  select $1, head - $2 + n, event_id, split_part($1, '-', 1), 'bench.event', json, '', '', '', '', now(), now(), 300
+  select 't', $1, head - $2 + n, event_id, 'bench.event', json, 'application/json', '', '', '', now(), now(), 300
   from head, unnest($3::uuid[], $4::text[]) with ordinality as events(event_id, json, n) returning revision`
 
 const UPSERT = `

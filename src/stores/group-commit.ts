@@ -20,8 +20,12 @@ export interface GroupCommitOptions<I, R> {
   readonly maxBytes: number
   /** An item's size in bytes, roughly. */
   bytes(item: I): number
-  /** Groups of different keys that may be under way at once. One for an engine with one connection. */
+  /** Groups that may be under way at once, over all keys. One for an engine with one connection. */
   readonly concurrency: number
+  /** Groups of one key that may be under way at once, no two of them with items of one {@link GroupCommitOptions.lane}. Default 1. */
+  readonly perKey?: number
+  /** What only one group at a time may be about, such as a stream. Needed with {@link GroupCommitOptions.perKey} over 1. */
+  lane?(item: I): string
   /** Most items that wait, over all keys; more are shed with OVERLOADED. Default 16384. */
   readonly maxQueued?: number
   /**
@@ -53,9 +57,16 @@ interface Entry<I, R> {
 interface Queue<I, R> {
   readonly key: string
   entries: Entry<I, R>[]
-  /** A group of this key is under way. */
-  busy: boolean
+  /** Groups of this key under way, how many items they have, and their lanes. */
+  groups: number
+  items: number
+  readonly lanes: Set<string>
 }
+
+/** Callers of one key share one group as long as they are so few: another group would cost more than it saves. */
+const LEAST_SHARE = 8
+/** How far a group looks for items behind those whose lane is taken. */
+const LOOK_AHEAD = 4
 
 /** How many turns a group is gathered for at the most, so that a steady stream of callers cannot hold it back. */
 const MAX_GATHER_TURNS = 8
@@ -64,8 +75,9 @@ const MAX_GATHER_TURNS = 8
 export class GroupCommit<I, R> {
   readonly #options: GroupCommitOptions<I, R>
   readonly #maxQueued: number
+  readonly #perKey: number
   readonly #queues = new Map<string, Queue<I, R>>()
-  /** Keys with waiting items and no group under way, longest waiting first. */
+  /** Keys with waiting items that may start a group, longest waiting first. */
   readonly #ready = new Set<Queue<I, R>>()
   #queued = 0
   #running = 0
@@ -76,6 +88,7 @@ export class GroupCommit<I, R> {
   constructor(options: GroupCommitOptions<I, R>) {
     this.#options = options
     this.#maxQueued = options.maxQueued ?? DEFAULT_MAX_QUEUED
+    this.#perKey = options.lane === undefined ? 1 : Math.min(options.perKey ?? 1, options.concurrency)
   }
 
   /**
@@ -107,14 +120,20 @@ export class GroupCommit<I, R> {
   #enqueue(key: string, entry: Entry<I, R>): void {
     let queue = this.#queues.get(key)
     if (queue === undefined) {
-      queue = { key, entries: [], busy: false }
+      queue = { key, entries: [], groups: 0, items: 0, lanes: new Set() }
       this.#queues.set(key, queue)
     }
     queue.entries.push(entry)
     this.#queued++
-    if (!queue.busy) this.#ready.add(queue)
-    if (queue.busy || this.#running >= this.#options.concurrency) this.#watch(queue, entry)
-    else this.#schedule()
+    const ready = queue.groups < this.#perKey && !this.#isTaken(queue, entry)
+    if (ready) this.#ready.add(queue)
+    if (ready && this.#running < this.#options.concurrency) this.#schedule()
+    else this.#watch(queue, entry)
+  }
+
+  /** Whether a group under way is about the same. */
+  #isTaken(queue: Queue<I, R>, { item }: Entry<I, R>): boolean {
+    return queue.lanes.size > 0 && queue.lanes.has(this.#options.lane?.(item) ?? "")
   }
 
   /**
@@ -143,24 +162,37 @@ export class GroupCommit<I, R> {
       const group = this.#take(queue)
       if (group.length > 0) void this.#run(queue, group)
       else this.#retire(queue)
+      // Behind the others, who come first.
+      if (group.length > 0 && queue.entries.length > 0 && queue.groups < this.#perKey) this.#ready.add(queue)
+      else this.#watchAll(queue)
     }
-    for (const queue of this.#ready) {
-      for (const entry of queue.entries) this.#watch(queue, entry)
-    }
+    for (const queue of this.#ready) this.#watchAll(queue)
     this.#checkDrained()
   }
 
-  /** The next group, without the items whose callers are gone. */
+  #watchAll(queue: Queue<I, R>): void {
+    for (const entry of queue.entries) this.#watch(queue, entry)
+  }
+
+  /** The next group, without the items whose callers are gone. What stays keeps its order. */
   #take(queue: Queue<I, R>): Entry<I, R>[] {
-    const { maxItems, maxBytes } = this.#options
+    const { maxBytes } = this.#options
+    const most = this.#share(queue)
     const group: Entry<I, R>[] = []
+    const kept: Entry<I, R>[] = []
     const now = Date.now()
     let bytes = 0
-    let used = 0
+    let looked = 0
     for (const entry of queue.entries) {
       const gone = entry.scope.deadlineMs <= now
-      if (!gone && group.length > 0 && (group.length >= maxItems || bytes + entry.bytes > maxBytes)) break
-      used++
+      const taken = !gone && this.#isTaken(queue, entry)
+      const full = group.length >= most || (group.length > 0 && bytes + entry.bytes > maxBytes)
+      if ((!gone && !taken && full) || looked >= LOOK_AHEAD * this.#options.maxItems) break
+      looked++
+      if (taken) {
+        kept.push(entry)
+        continue
+      }
       entry.unwatch?.()
       if (gone) entry.reject(ended(entry.scope))
       else {
@@ -168,15 +200,22 @@ export class GroupCommit<I, R> {
         bytes += entry.bytes
       }
     }
-    queue.entries = queue.entries.slice(used)
-    this.#queued -= used
-    for (const entry of queue.entries) this.#watch(queue, entry)
+    const before = queue.entries.length
+    queue.entries = [...kept, ...queue.entries.slice(looked)]
+    this.#queued -= before - queue.entries.length
     return group
   }
 
+  /** How many items the next group may have, so that groups which are under way together are alike. */
+  #share(queue: Queue<I, R>): number {
+    const { maxItems } = this.#options
+    if (this.#perKey === 1) return maxItems
+    const share = Math.ceil((queue.entries.length + queue.items) / this.#perKey)
+    return Math.min(maxItems, Math.max(LEAST_SHARE, share))
+  }
+
   async #run(queue: Queue<I, R>, group: readonly Entry<I, R>[]): Promise<void> {
-    queue.busy = true
-    this.#running++
+    this.#hold(queue, group)
     try {
       const outcomes = await this.#options.run(
         groupScope(group),
@@ -188,16 +227,29 @@ export class GroupCommit<I, R> {
     } catch (error) {
       for (const entry of group) entry.reject(error)
     }
-    queue.busy = false
-    this.#running--
+    this.#release(queue, group)
     if (queue.entries.length > 0) this.#ready.add(queue)
     else this.#retire(queue)
     if (this.#ready.size > 0) this.#schedule()
     else this.#checkDrained()
   }
 
+  #hold(queue: Queue<I, R>, group: readonly Entry<I, R>[]): void {
+    this.#running++
+    queue.groups++
+    queue.items += group.length
+    if (this.#perKey > 1) for (const { item } of group) queue.lanes.add(this.#options.lane?.(item) ?? "")
+  }
+
+  #release(queue: Queue<I, R>, group: readonly Entry<I, R>[]): void {
+    this.#running--
+    queue.groups--
+    queue.items -= group.length
+    if (this.#perKey > 1) for (const { item } of group) queue.lanes.delete(this.#options.lane?.(item) ?? "")
+  }
+
   #retire(queue: Queue<I, R>): void {
-    if (queue.entries.length === 0) this.#queues.delete(queue.key)
+    if (queue.entries.length === 0 && queue.groups === 0) this.#queues.delete(queue.key)
   }
 
   /** Drops a waiting item when its caller leaves. */
@@ -209,7 +261,7 @@ export class GroupCommit<I, R> {
       queue.entries = queue.entries.filter((other) => other !== entry)
       this.#queued--
       entry.reject(ended(entry.scope))
-      if (queue.entries.length === 0 && !queue.busy) {
+      if (queue.entries.length === 0) {
         this.#ready.delete(queue)
         this.#retire(queue)
       }

@@ -7,6 +7,7 @@ import { eventContract } from "../contract/event.contract.ts"
 import { eventDaemonsContract } from "../contract/event-daemons.contract.ts"
 import { eventLogContract } from "../contract/event-log.contract.ts"
 import type { EventHarness } from "../contract/event-support.ts"
+import { eventTogetherContract } from "../contract/event-together.contract.ts"
 import { cassandraSkip, freshTenant, testCassandra } from "../engines/cassandra.ts"
 
 function movableClock() {
@@ -32,6 +33,7 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 900_000 }, () => {
     return { store: another(), another, freshTenant, clock }
   }
   eventContract(make)
+  eventTogetherContract(make)
   eventLogContract(make)
   eventDaemonsContract(make)
 })

@@ -8,7 +8,14 @@ const scope = systemScope(DEFAULT_TENANT)
 
 /** A writer whose groups end when the test says so. */
 function heldWriter(
-  options: { maxItems?: number; maxBytes?: number; concurrency?: number; maxQueued?: number } = {},
+  options: {
+    maxItems?: number
+    maxBytes?: number
+    concurrency?: number
+    maxQueued?: number
+    perKey?: number
+    lanes?: boolean
+  } = {},
 ) {
   const groups: {
     items: readonly string[]
@@ -22,6 +29,9 @@ function heldWriter(
     bytes: (item) => item.length,
     concurrency: options.concurrency ?? 1,
     maxQueued: options.maxQueued ?? 100,
+    perKey: options.perKey ?? 1,
+    // The letter behind the number: `a:1x` is about x.
+    ...(options.lanes === true ? { lane: (item: string) => item.replace(/^.*?\d+/, "") } : {}),
     run: (_, items) =>
       new Promise((resolve, reject) => {
         const same = items.map((value): Outcome<string> => ({ ok: true, value: `${value}!` }))
@@ -145,6 +155,52 @@ describe("group commit", () => {
     await turn()
     groups[1]?.end()
     await Promise.all([sent, ...waiting])
+  })
+
+  it("runs several groups of one key that are about different things, alike in size and each thing in its order", async () => {
+    const { group, groups } = heldWriter({ concurrency: 2, perKey: 2, lanes: true })
+    const first = Array.from({ length: 20 }, (_, n) =>
+      group.add(scope, `a:${n}${n < 2 ? "x" : "y".repeat(n)}`),
+    )
+    await turn()
+    assert.deepEqual(
+      groups.map(({ items }) => items.length),
+      [10, 10],
+    )
+    const late = ["a:20x", "a:21z", "a:22x"].map((item) => group.add(scope, item))
+    await turn()
+    assert.equal(groups.length, 2, "there are no more than two at once")
+    groups[1]?.end()
+    await turn()
+    assert.deepEqual(groups[2]?.items, ["a:21z"], "x is what the first group is about")
+    groups[2]?.end()
+    await turn()
+    assert.equal(groups.length, 3)
+    groups[0]?.end()
+    await turn()
+    assert.deepEqual(groups[3]?.items, ["a:20x", "a:22x"])
+    groups[3]?.end()
+    await Promise.all([...first, ...late])
+  })
+
+  it("does not part few callers, and forgets none who leaves while what he is about is taken", async () => {
+    const { group, groups } = heldWriter({ concurrency: 4, perKey: 4, lanes: true })
+    const few = ["a:1x", "a:2y", "a:3z"].map((item) => group.add(scope, item))
+    await turn()
+    assert.equal(groups.length, 1)
+    const leaving = new AbortController()
+    const left = group.add({ ...scope, signal: leaving.signal }, "a:4x")
+    const other = group.add(scope, "a:5w")
+    await turn()
+    assert.deepEqual(groups[1]?.items, ["a:5w"])
+    leaving.abort()
+    await assert.rejects(left, reason("CANCELLED"))
+    groups[0]?.end()
+    groups[1]?.end()
+    await Promise.all([...few, other])
+    const closing = group.close()
+    assert.equal(groups.length, 2)
+    await closing
   })
 
   it("drains on close and refuses what comes after", async () => {

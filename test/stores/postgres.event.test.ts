@@ -10,6 +10,7 @@ import { eventContract } from "../contract/event.contract.ts"
 import { eventDaemonsContract } from "../contract/event-daemons.contract.ts"
 import { eventLogContract } from "../contract/event-log.contract.ts"
 import { append, type EventHarness, events } from "../contract/event-support.ts"
+import { eventTogetherContract } from "../contract/event-together.contract.ts"
 import { PGLITE_SKIPS } from "../contract/exceptions.ts"
 import { freshTenant } from "../engines/pglite.ts"
 import { everySqlEngine, onSqlEngines } from "../engines/sql-suites.ts"
@@ -55,6 +56,7 @@ onSqlEngines(
       return { store: another(), another, freshTenant, clock }
     }
     eventContract(make)
+    eventTogetherContract(make)
     eventLogContract(make)
     eventDaemonsContract(make)
 

@@ -1,8 +1,8 @@
 /** Turns what a caller wants to append into a batch that every engine can keep. */
-import { v7 as uuidv7 } from "uuid"
 import { invalidField, limitExceeded } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
 import { structBytes } from "../kernel/json-size.ts"
+import { uuid7 } from "../kernel/uuid7.ts"
 import { checkEventText, encodeJson } from "./event-json.ts"
 import {
   type Append,
@@ -80,7 +80,7 @@ function draftOf(event: NewEvent, stream: string, path: string): EventDraft {
     documentBytes(event.statePatch, statePatch) +
     [stream, traceParent, ...Object.values(texts)].reduce((sum, text) => sum + Buffer.byteLength(text), 0)
   return {
-    eventId: event.eventId === "" ? uuidv7() : event.eventId.toLowerCase(),
+    eventId: event.eventId === "" ? uuid7() : event.eventId.toLowerCase(),
     idGiven: event.eventId !== "",
     type,
     data,

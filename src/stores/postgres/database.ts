@@ -16,6 +16,8 @@ export interface Statement {
   readonly name?: string
   readonly text: string
   readonly values?: readonly unknown[]
+  /** Set it on a SELECT that calls a function which writes; other statements tell by their text. */
+  readonly writes?: boolean
 }
 
 /** Rows as objects by column name, and how many rows the statement touched. */
@@ -42,8 +44,8 @@ export interface Tx {
 /** Connections to one PostgreSQL (or PGlite) database. Rejects with DomainError only: see ./errors. */
 export interface Database {
   /**
-   * One statement in its own transaction; one round trip. A SELECT that calls a function which writes belongs into
-   * {@link Database.transaction}: left early, a plain SELECT is reported as not applied.
+   * One statement in its own transaction; one round trip. A SELECT that calls a function which writes says so
+   * ({@link Statement.writes}): left early, a plain SELECT is reported as not applied.
    */
   query<R = Record<string, unknown>>(scope: CallScope, statement: Statement): Promise<Rows<R>>
 

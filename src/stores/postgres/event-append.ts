@@ -1,19 +1,57 @@
-/** Appends of many callers in one transaction: lock, read heads, decide in order, insert. */
+/**
+ * Appends of many callers: those that find their streams as they expect them in one statement (./event-append-direct), the others in
+ * one transaction that locks, reads heads, decides in order and inserts.
+ */
 import { decideAppend } from "../../domain/event/decide-append.ts"
 import type { Append, Appended, EventDraft } from "../../domain/event/event-model.ts"
-import type { TenantId } from "../../domain/kernel/scope.ts"
+import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import type { Outcome } from "../group-commit.ts"
-import type { Rows, Statement } from "./database.ts"
+import type { Database, Rows, Statement } from "./database.ts"
+import { DirectAppends } from "./event-append-direct.ts"
 import { lockStreams } from "./event-rows.ts"
-import type { GroupItem, GroupPlan } from "./grouped-mutation.ts"
+import { type GroupItem, type GroupPlan, runGroup } from "./grouped-mutation.ts"
 
 /** One caller's batch. */
 export interface AppendItem extends GroupItem {
   readonly batch: Append
 }
 
+/** Appends a group of one tenant. `now` in milliseconds. */
+export async function appendGroup(
+  database: Database,
+  scope: CallScope,
+  items: readonly AppendItem[],
+  now: number,
+): Promise<readonly Outcome<Appended>[]> {
+  const direct = new DirectAppends(scope.tenant, items, now)
+  const statement = direct.statement()
+  const outcomes = direct.outcomes(statement && (await database.query(scope, statement)))
+  const open = items.filter((_, index) => outcomes[index] === undefined)
+  const decided = open.length === 0 ? [] : await decideOpen(database, scope, open, now)
+  let next = 0
+  return items.map((_, index) => {
+    const outcome = outcomes[index] ?? decided[next++]
+    if (outcome === undefined) throw new Error("a group must answer every item")
+    return outcome
+  })
+}
+
+/** What fails here is the fault of nobody whose events are appended already. */
+async function decideOpen(
+  database: Database,
+  scope: CallScope,
+  items: readonly AppendItem[],
+  now: number,
+): Promise<readonly Outcome<Appended>[]> {
+  try {
+    return await runGroup(database, scope, appendPlan(scope.tenant, now), items, now)
+  } catch (error) {
+    return items.map(() => ({ ok: false, error }))
+  }
+}
+
 /** The plan for a group of one tenant. `now` in milliseconds. */
-export function appendPlan(tenant: TenantId, now: number): GroupPlan<AppendItem, Appended> {
+function appendPlan(tenant: TenantId, now: number): GroupPlan<AppendItem, Appended> {
   return {
     operation: "appendEvents",
     reads: (items) => readHeads(tenant, items),

@@ -5,12 +5,11 @@ import type { Clock } from "../../domain/kernel/clock.ts"
 import { notFound } from "../../domain/kernel/errors.ts"
 import { createGroupCommit, type GroupCommit } from "../group-commit.ts"
 import type { Database } from "./database.ts"
-import { type AppendItem, appendPlan } from "./event-append.ts"
+import { type AppendItem, appendGroup } from "./event-append.ts"
 import { feedChanges, feedEnd, readFeed, readStream, streamStatement } from "./event-read.ts"
 import { type StreamRow, streamOf } from "./event-rows.ts"
 import { findSnapshot, readPatches } from "./event-snapshots.ts"
 import { deleteStream, listStreams, saveSnapshot, sweepStreams, truncateStream } from "./event-streams.ts"
-import { runGroup } from "./grouped-mutation.ts"
 
 /** How {@link createPostgresEventStore} works. */
 export interface PostgresEventStoreOptions {
@@ -21,6 +20,8 @@ export interface PostgresEventStoreOptions {
 
 const GROUP_ITEMS = 256
 const GROUP_BYTES = 4 * 1_048_576
+/** Groups of one tenant at once, so that the daemon and a server of several processors need not wait for each other. */
+const PARALLEL_GROUPS = 2
 
 /** An {@link EventStore} over `database`. Its appends end with the database. */
 export function createPostgresEventStore(database: Database, options: PostgresEventStoreOptions): EventStore {
@@ -70,9 +71,8 @@ function appendGroups(
     maxBytes: GROUP_BYTES,
     bytes: ({ batch }) => batch.events.reduce((sum, { size }) => sum + size, 0),
     concurrency,
-    run: (scope, items) => {
-      const now = clock.now()
-      return runGroup(database, scope, appendPlan(scope.tenant, now), items, now)
-    },
+    perKey: PARALLEL_GROUPS,
+    lane: ({ batch }) => batch.stream,
+    run: (scope, items) => appendGroup(database, scope, items, clock.now()),
   })
 }

@@ -48,8 +48,8 @@ export async function fly(
 }
 
 /**
- * Whether a statement can be given up without having changed anything. Conservative: a function that writes must not be
- * called by a bare SELECT outside a transaction.
+ * Whether a statement can be given up without having changed anything. Conservative: a bare SELECT outside a transaction that
+ * calls a function which writes has to say so.
  */
 export function isRead(text: string): boolean {
   const known = reads.get(text)

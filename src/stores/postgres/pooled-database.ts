@@ -41,7 +41,7 @@ export class PooledDatabase implements Database {
     statements: readonly Statement[],
   ): Promise<readonly Rows<Record<string, unknown>>[]> {
     const encoded = statements.map(encode)
-    const commits = !statements.every(({ text }) => isRead(text))
+    const commits = statements.some(({ text, writes }) => writes === true || !isRead(text))
     const { pool, cancel } = this.#options
     return retried(async () => {
       const session = await pool.acquire(scope)

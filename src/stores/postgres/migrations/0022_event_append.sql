@@ -1,0 +1,65 @@
+-- Appends of many callers in one statement.
+
+-- Appends to those of the streams `names` whose head is as in `wanted`: a revision, -1 for a stream that exists, null for any. Not to
+-- a deleted one, nor to one that has an event of `given_ids` (of the stream at the place `given_streams` in `names`) already.
+-- What follows has an entry for each event: its stream's place in `names`, its own place in what its stream gets, and its columns,
+-- of which an array that ends early leaves the rest as they are by default. `counts` is how many events each stream gets.
+-- Answers each stream's head before this, -1 where it is deleted, whether its events were appended, and when they were recorded, in
+-- milliseconds since the epoch, where that is later than `at`.
+-- Takes the streams' locks before it gets a transaction id; docs and src/stores/postgres/event-rows.ts say why. The settings
+-- leave a planner without statistics nothing but the index.
+create function append_events(
+  for_tenant text, at timestamptz, names text[], wanted bigint[], counts int[], given_streams int[], given_ids uuid[],
+  event_streams int[], event_places int[], event_ids uuid[], types text[], jsons text[], bins bytea[], content_types text[],
+  metadatas text[], state_patches text[], correlation_ids text[], causation_ids text[], trace_parents text[],
+  occurred_ats timestamptz[], sizes int[],
+  out heads bigint[], out appended boolean[], out later bigint[])
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+  recorded timestamptz[];
+  known int;
+begin
+  perform pg_advisory_xact_lock(k.key) from (
+    select distinct hashtextextended(for_tenant || '/' || n.name, 20) as key from unnest(names) as n(name) order by 1) k;
+
+  select array_agg(f.head order by f.place), array_agg(f.head >= 0 and (
+      f.wanted is null or f.wanted = f.head or (f.wanted = -1 and f.head > 0)) order by f.place),
+    array_agg(f.recorded order by f.place),
+    array_agg(case when f.recorded > at then (extract(epoch from f.recorded) * 1000)::bigint end order by f.place)
+  into heads, appended, recorded, later
+  from (
+    select n.place, n.wanted, greatest(s.recorded_at, at) as recorded,
+      case when s.deleted_at is not null then -1 else coalesce(s.head, 0) end as head
+    from unnest(names, wanted) with ordinality as n(name, wanted, place)
+    left join keelplane.streams s on s.tenant = for_tenant and s.stream = n.name) f;
+
+  -- The stream's condition is one that no index can take, or the stream might be read as a whole.
+  if cardinality(given_ids) > 0 then
+    for known in
+      select g.place from unnest(given_streams, given_ids) as g(place, event_id)
+      join keelplane.events e on e.tenant = for_tenant and e.event_id = g.event_id and e.stream || '' = names[g.place]
+    loop
+      appended[known] := false;
+    end loop;
+  end if;
+
+  insert into keelplane.events (tenant, stream, revision, event_id, type, json, bin, content_type, metadata, state_patch,
+    correlation_id, causation_id, trace_parent, occurred_at, recorded_at, size)
+  select for_tenant, names[e.stream], heads[e.stream] + e.place, e.event_id, e.type, e.json, e.bin, coalesce(e.content_type, ''),
+    e.metadata, e.state_patch, coalesce(e.correlation_id, ''), coalesce(e.causation_id, ''), coalesce(e.trace_parent, ''),
+    coalesce(e.occurred_at, recorded[e.stream]), recorded[e.stream], e.size
+  from unnest(event_streams, event_places, event_ids, types, jsons, bins, content_types, metadatas, state_patches,
+    correlation_ids, causation_ids, trace_parents, occurred_ats, sizes)
+    as e(stream, place, event_id, type, json, bin, content_type, metadata, state_patch, correlation_id, causation_id,
+      trace_parent, occurred_at, size)
+  where appended[e.stream];
+
+  insert into keelplane.streams as s (tenant, stream, head, created_at, recorded_at)
+  select for_tenant, n.name, n.head + n.count, n.recorded, n.recorded
+  from unnest(names, heads, counts, appended, recorded) as n(name, head, count, appended, recorded)
+  where n.appended
+  on conflict (tenant, stream) do update set head = excluded.head, recorded_at = excluded.recorded_at;
+end $$;
