@@ -21,12 +21,18 @@ onSqlEngines((open) => {
       eraser: createTenantEraser(database, "memory+events+control"),
       freshTenant,
       fill: async (scope) => {
-        await append(events, scope, "s", [event(), event()])
+        await append(events, scope, "s", [event(), event()], { kind: "no_stream" })
+        await append(events, scope, "gone", [event()], { kind: "no_stream" })
+        await events.deleteStream(scope, "gone", undefined)
         await users.create(scope, "u", USER)
         await agents.create(scope, "a", AGENT)
       },
       check: async (scope) => {
-        assert.equal((await readAll(events, scope, "s")).length, 2)
+        const found = await readAll(events, scope, "s")
+        assert.deepEqual(
+          found.map(({ revision }) => revision),
+          [1n, 2n],
+        )
         assert.equal((await readWholeFeed(events, scope)).length, 2)
         await users.get(scope, "u")
         await agents.get(scope, "a")
