@@ -1,7 +1,8 @@
 /** One port for two protocols: the HTTP/2 preface decides. */
 
 import type { Server as HttpServer } from "node:http"
-import { createServer, type Server, type Socket } from "node:net"
+import { createServer, type Server, Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import type { Transport } from "./transport.ts"
 
 /** Every HTTP/2 connection begins with `PRI * HTTP/2.0`; no HTTP/1.1 method begins with these three letters. */
@@ -14,6 +15,12 @@ const fromSocketFiles = new WeakSet<Socket>()
 /** Whether a connection came in by a socket file: told by its listener, as a TCP connection that is gone has no address either. */
 export function isFromSocketFile(socket: Socket): boolean {
   return fromSocketFiles.has(socket)
+}
+
+/** The address at the other end of a connection, `unix` for a socket file. */
+export function peerOf(connection: Duplex): string {
+  if (!(connection instanceof Socket)) return "unknown"
+  return isFromSocketFile(connection) ? "unix" : (connection.remoteAddress ?? "unknown")
 }
 
 /** Who takes which connections. */

@@ -77,6 +77,20 @@ for (const way of GRPC_WAYS) {
       stream.cancel()
     })
 
+    it("leave nothing behind each time they wait for the caller", async () => {
+      await using edge = await open(way)
+      using client = connect(edge)
+      const warnings: string[] = []
+      const note = ({ message }: Error) => warnings.push(message)
+      process.on("warning", note)
+      const { numbers } = await drain(count(client, { count: 60, blobBytes: 256 * 1024 }))
+      // A warning is told in a tick of its own.
+      await new Promise((resolve) => setImmediate(resolve))
+      process.off("warning", note)
+      assert.equal(numbers.length, 60)
+      assert.deepEqual(warnings, [])
+    })
+
     it("tell the handler that the caller cancelled", async () => {
       await using edge = await open(way)
       using client = connect(edge)

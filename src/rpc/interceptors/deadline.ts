@@ -1,16 +1,15 @@
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { Call } from "../call.ts"
+import { Deadlines } from "../deadlines.ts"
 import type { RpcLimits } from "../limits.ts"
 import type { Interceptor } from "./step.ts"
 
 /** Beyond 24.8 days a timer's 32 bits overflow and it fires at once. */
 const LONGEST_MS = 24 * 24 * 3_600_000
-/** How much before the deadline the answer leaves, so that the client need not reset the stream. */
-const MARGIN_MS = 10
-const MARGIN_SHARE = 0.1
 
 /** Shortens absurd deadlines, gives one to calls without, and answers in time even where the handler hangs. */
 export function deadline(limits: RpcLimits): Interceptor {
+  const deadlines = new Deadlines(expire)
   return {
     name: "deadline",
     compile(method) {
@@ -25,13 +24,10 @@ export function deadline(limits: RpcLimits): Interceptor {
           else if (call.deadlineMs > now + maximumMs) call.deadlineMs = now + maximumMs
         },
         wait(call) {
-          if (call.deadlineMs === Number.POSITIVE_INFINITY) return
-          const remaining = call.deadlineMs - Date.now()
-          const margin = Math.min(MARGIN_MS, remaining * MARGIN_SHARE)
-          call.deadlineTimer = setTimeout(expire, Math.max(0, remaining - margin), call)
+          if (call.deadlineMs !== Number.POSITIVE_INFINITY) deadlines.watch(call, Date.now())
         },
         leave(call) {
-          if (call.deadlineTimer !== undefined) clearTimeout(call.deadlineTimer)
+          if (call.waiting) deadlines.unwatch(call)
         },
       }
     },

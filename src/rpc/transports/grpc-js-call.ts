@@ -113,6 +113,16 @@ export class SingleAnswerCall extends GrpcJsCall<SingleAnswerSurface> {
 
 /** A call with a stream of answers. */
 export class StreamAnswerCall extends GrpcJsCall<StreamAnswerSurface> {
+  #unblock: (() => void) | undefined
+
+  constructor(compiled: CompiledMethod, surface: StreamAnswerSurface) {
+    super(compiled, surface)
+    // The kinds' overloads do not unite.
+    const emitter: EventEmitter = surface
+    const unblock = () => this.#unblock?.()
+    emitter.on("drain", unblock).on("close", unblock)
+  }
+
   write(message: object): void | Promise<void> {
     const bytes = this.encoded(message)
     const { surface } = this
@@ -121,8 +131,7 @@ export class StreamAnswerCall extends GrpcJsCall<StreamAnswerSurface> {
     }
     if (surface.write(bytes)) return undefined
     return new Promise((resolve) => {
-      surface.once("drain", resolve)
-      surface.once("close", resolve)
+      this.#unblock = resolve
     })
   }
 

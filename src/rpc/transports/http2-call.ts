@@ -2,84 +2,129 @@ import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { Call } from "../call.ts"
 import type { CompiledMethod } from "../compile.ts"
-import { failureTrailers, respondTrailersOnly } from "../grpc-wire.ts"
+import { failureTrailers, NO_DATE, respondTrailersOnly } from "../grpc-wire.ts"
 import type { RpcStatus } from "../status.ts"
-import { frame } from "./grpc-frames.ts"
+import { PREFIX_BYTES, prefixed } from "./grpc-frames.ts"
+import type { UnfinishedStreams } from "./unfinished.ts"
 
-const HEADERS: OutgoingHttpHeaders = { ":status": 200, "content-type": "application/grpc+proto" }
+const HEADERS: OutgoingHttpHeaders = Object.freeze({
+  ":status": 200,
+  "content-type": "application/grpc+proto",
+})
+const WITH_TRAILERS = Object.freeze({ ...NO_DATE, waitForTrailers: true })
+const OK: Readonly<Record<string, string | number>> = Object.freeze({ "grpc-status": "0" })
+/** How long a caller whose status has left may go on sending, and how long one may take to take its answer meanwhile. */
+const LINGER_MS = 500
+const LAST_MS = 60_000
 
 /** A call on a bare HTTP/2 stream. */
 export class Http2Call extends Call {
   readonly raw: unknown
   readonly incoming: AsyncIterable<unknown> | undefined
+  readonly peer: string
   readonly #stream: ServerHttp2Stream
   readonly #headers: IncomingHttpHeaders
-  #trailers: Record<string, string | number> = { "grpc-status": 0 }
+  readonly #unfinished: UnfinishedStreams
+  #trailers = OK
+  #unblock: (() => void) | undefined
 
   constructor(
     compiled: CompiledMethod,
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
+    on: {
+      readonly stream: ServerHttp2Stream
+      readonly headers: IncomingHttpHeaders
+      readonly peer: string
+      readonly unfinished: UnfinishedStreams
+    },
     deadlineMs: number,
-    request: { readonly raw?: Buffer; readonly incoming?: AsyncIterable<Buffer> },
+    raw: Buffer | undefined,
+    incoming: AsyncIterable<Buffer> | undefined,
   ) {
     super(compiled, deadlineMs)
-    this.#stream = stream
-    this.#headers = headers
-    this.raw = request.raw
-    this.incoming = request.incoming
-  }
-
-  get peer(): string {
-    return this.#stream.session?.socket.remoteAddress ?? "unix"
+    this.raw = raw
+    this.incoming = incoming
+    this.peer = on.peer
+    this.#stream = on.stream
+    this.#headers = on.headers
+    this.#unfinished = on.unfinished
   }
 
   header(name: string): string | undefined {
     const value = this.#headers[name]
-    return Array.isArray(value) ? value[0] : value
+    const first = Array.isArray(value) ? value[0] : value
+    // Binary values come with or without padding.
+    if (first === undefined || !name.endsWith("-bin")) return first
+    return Buffer.from(first.split(",", 1)[0] ?? "", "base64").toString("base64")
   }
 
   setTrailer(name: string, value: string): void {
-    this.#trailers[name] = value
+    this.#trailers = { ...this.#trailers, [name]: value }
   }
 
   watchCancel(): void {
-    const cancelled = () => this.abort(new DomainError("CANCELLED", "the caller cancelled"))
-    if (this.#stream.destroyed) cancelled()
-    else this.#stream.once("close", cancelled)
+    if (isGone(this.#stream)) this.#closed()
+    else this.#stream.on("close", () => this.#closed())
   }
 
   write(message: object): void | Promise<void> {
-    const bytes = frame(this.compiled.encode(message))
-    if (this.#stream.destroyed) return undefined
-    this.#respond()
-    if (this.#stream.write(bytes)) return undefined
+    const bytes = this.#framed(message)
+    const stream = this.#stream
+    if (isGone(stream)) return undefined
+    if (!stream.headersSent) {
+      this.#respond()
+      stream.on("drain", () => this.#unblock?.())
+    }
+    if (stream.write(bytes)) return undefined
     return new Promise((resolve) => {
-      this.#stream.once("drain", resolve)
-      this.#stream.once("close", resolve)
+      this.#unblock = resolve
     })
   }
 
   finish(status: RpcStatus | undefined, response: object | undefined): void {
-    const bytes = response === undefined ? undefined : frame(this.compiled.encode(response))
-    if (this.#stream.destroyed) return
-    if (status !== undefined) {
-      this.#trailers = { ...this.#trailers, ...failureTrailers(status) }
-      if (!this.#stream.headersSent) {
-        respondTrailersOnly(this.#stream, status)
-        // What the caller still sends is of no use, and must not hold the stream open.
-        this.#stream.resume()
-        return
-      }
+    const bytes = response === undefined ? undefined : this.#framed(response)
+    const stream = this.#stream
+    if (isGone(stream)) return
+    const isShort = status !== undefined && !stream.headersSent
+    if (isShort) respondTrailersOnly(stream, status, this.#trailers)
+    else {
+      if (status !== undefined) this.#trailers = { ...this.#trailers, ...failureTrailers(status) }
+      if (!stream.headersSent) this.#respond()
+      stream.end(bytes)
     }
-    this.#respond()
-    this.#stream.end(bytes)
-    this.#stream.resume()
+    if (!stream.readableEnded) letLinger(stream, this.#unfinished, isShort)
+  }
+
+  #framed(message: object): Buffer {
+    return prefixed(this.compiled.encode(message, PREFIX_BYTES))
   }
 
   #respond(): void {
-    if (this.#stream.headersSent) return
-    this.#stream.once("wantTrailers", () => this.#stream.sendTrailers(this.#trailers))
-    this.#stream.respond(HEADERS, { waitForTrailers: true })
+    this.#stream.on("wantTrailers", () => this.#stream.sendTrailers(this.#trailers))
+    this.#stream.respond(HEADERS, WITH_TRAILERS)
   }
+
+  #closed(): void {
+    this.#unblock?.()
+    if (!this.settled) this.abort(new DomainError("CANCELLED", "the caller cancelled"))
+  }
+}
+
+function isGone(stream: ServerHttp2Stream): boolean {
+  return stream.destroyed || stream.closed
+}
+
+/** What the caller still sends is of no use. Who does not stop once the status has left is told to, so that no stream stays open. */
+export function letLinger(stream: ServerHttp2Stream, unfinished: UnfinishedStreams, answered: boolean): void {
+  stream.resume()
+  const lastMs = Date.now() + LAST_MS
+  const wait = (): void => {
+    const untilMs = Date.now() + LINGER_MS
+    unfinished.add({
+      stream,
+      untilMs,
+      onLate: () => (isAnswered() || untilMs > lastMs ? stream.close() : wait()),
+    })
+  }
+  const isAnswered = () => answered || stream.sentTrailers !== undefined
+  wait()
 }

@@ -9,10 +9,10 @@ import { grpcClient, jsonClient, type Outcome, type UnaryCall, type UnaryClient 
 import { createProbe, type Echo, EchoRequestDesc, EchoResponseDesc, ProbeLog } from "./probe.ts"
 
 /** The ways into a server that the suite takes. `json` is the edge, the others are gRPC. */
-export type Way = "grpc-js tcp" | "grpc-js unix" | "http2 tcp" | "json tcp" | "json unix"
+export type Way = "grpc-js tcp" | "grpc-js unix" | "http2 tcp" | "http2 unix" | "json tcp" | "json unix"
 
 /** Every way. Fetch cannot speak to a socket file, so the edge is reached by TCP. */
-export const GRPC_WAYS: readonly Way[] = ["grpc-js tcp", "grpc-js unix", "http2 tcp"]
+export const GRPC_WAYS: readonly Way[] = ["grpc-js tcp", "http2 tcp", "http2 unix"]
 export const WAYS: readonly Way[] = [...GRPC_WAYS, "json tcp"]
 
 /** A running server with the probe service, and a client. */

@@ -1,0 +1,121 @@
+/** The request messages of a call, out of its HTTP/2 stream. */
+import type { ServerHttp2Stream } from "node:http2"
+import { DomainError } from "../../domain/kernel/errors.ts"
+import { malformed, type Unpacker, unannounced } from "./grpc-encodings.ts"
+import { type Framed, FrameReader } from "./grpc-frames.ts"
+import type { Unfinished, UnfinishedStreams } from "./unfinished.ts"
+
+/** How long the one request message of a call may take to arrive. */
+const REQUEST_MS = 60_000
+
+/** How the messages of one call are read. */
+export interface Reading {
+  readonly stream: ServerHttp2Stream
+  readonly maxBytes: number
+  /** Undefined where the call announced no compression. */
+  readonly unpacker: Unpacker | undefined
+  readonly deadlineMs: number
+  readonly unfinished: UnfinishedStreams
+}
+
+/** Where the one message goes. */
+export interface OneRequest {
+  /** At most once; not at all for a stream that ended before. */
+  onMessage(bytes: Buffer): void
+  /** At most once, instead. */
+  onFailure(failure: unknown): void
+}
+
+/** Reads the message of a call that takes one, and the end of the requests after it. */
+export function readOne(reading: Reading, to: OneRequest): void {
+  new OneReader(reading, to)
+}
+
+class OneReader implements Unfinished {
+  readonly stream: ServerHttp2Stream
+  readonly untilMs: number
+  readonly #reading: Reading
+  readonly #frames: FrameReader
+  readonly #to: OneRequest
+  #message: Framed | undefined
+  #over = false
+
+  constructor(reading: Reading, to: OneRequest) {
+    const { stream, maxBytes, deadlineMs, unfinished } = reading
+    this.stream = stream
+    this.untilMs = Math.min(deadlineMs, Date.now() + REQUEST_MS)
+    this.#reading = reading
+    this.#frames = new FrameReader(maxBytes)
+    this.#to = to
+    unfinished.add(this)
+    stream.on("data", (chunk: Buffer) => this.#take(chunk))
+    stream.on("end", () => this.#end())
+  }
+
+  onLate(): void {
+    const late =
+      this.untilMs === this.#reading.deadlineMs
+        ? "the deadline passed before the request had arrived"
+        : `the request did not arrive within ${REQUEST_MS / 1000} s`
+    this.#fail(new DomainError("DEADLINE_EXCEEDED", late))
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#over) return
+    try {
+      this.#frames.push(chunk)
+      const message = this.#frames.next()
+      if (message === undefined) return
+      if (this.#message !== undefined || this.#frames.partial) throw notOne()
+      this.#message = message
+    } catch (failure) {
+      this.#fail(failure)
+    }
+  }
+
+  #end(): void {
+    if (this.#over) return
+    this.#over = true
+    this.#reading.unfinished.delete(this)
+    if (this.stream.destroyed) return
+    const message = this.#message
+    if (message === undefined || this.#frames.partial) this.#to.onFailure(notOne())
+    else if (!message.compressed) this.#to.onMessage(message.bytes)
+    else {
+      unpack(message, this.#reading).then(
+        (bytes) => this.#to.onMessage(bytes),
+        (failure: unknown) => this.#to.onFailure(failure),
+      )
+    }
+  }
+
+  #fail(failure: unknown): void {
+    this.#over = true
+    this.#reading.unfinished.delete(this)
+    this.#to.onFailure(failure)
+  }
+}
+
+function notOne(): DomainError {
+  return malformed("exactly one request message is expected")
+}
+
+async function unpack({ bytes }: Framed, { unpacker, maxBytes }: Reading): Promise<Buffer> {
+  if (unpacker === undefined) throw unannounced()
+  return await unpacker(bytes, maxBytes)
+}
+
+/** The messages of a call that takes a stream, read as they are asked for. Ending early does not end the answers. */
+export async function* readMany(reading: Omit<Reading, "deadlineMs" | "unfinished">): AsyncGenerator<Buffer> {
+  const { stream, maxBytes, unpacker } = reading
+  const frames = new FrameReader(maxBytes)
+  for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
+    frames.push(chunk)
+    for (let message = frames.next(); message !== undefined; message = frames.next()) {
+      if (!message.compressed) yield message.bytes
+      else if (unpacker === undefined) throw unannounced()
+      else yield await unpacker(message.bytes, maxBytes)
+    }
+  }
+  if (frames.partial) throw malformed("the last request message is cut off")
+}
