@@ -29,11 +29,7 @@ export type Engine = (typeof ENGINES)[number]
 
 /** Cells that are not played, each with the reason. */
 export const NOT_PLAYED: Readonly<Record<Engine, Partial<Record<Fault, string>>>> = {
-  PostgreSQL: {
-    "partial loss": "one server is the whole of it",
-    failover:
-      "a standby needs pg_basebackup, which the packaged server lacks; callers see `crash`, then another server",
-  },
+  PostgreSQL: { "partial loss": "one server is the whole of it" },
   Cassandra: {
     "read-only": "it has no such mode; refusing the right to write is a matter of its login",
     full: "the node ends itself (disk_failure_policy: die), which is the cell `crash`",

@@ -95,11 +95,18 @@ function healthy(tracks: readonly Track[], moment: number, calls: number, what: 
   )
 }
 
+/** A fault lasts until enough calls have failed, and callers were told what it means. */
 function shown(play: Play, suffering: readonly Track[], faultAt: number): boolean {
   const since = suffering.flatMap(({ notes }) => notes.filter(({ end }) => end > faultAt))
   if (play.harmless === true) return since.length >= ENOUGH_CALLS
-  return since.filter(({ failure }) => failure !== undefined).length >= (play.failures ?? ENOUGH_FAILURES)
+  const failures = since.flatMap(({ failure }) => (failure === undefined ? [] : [failure]))
+  if (failures.length < (play.failures ?? ENOUGH_FAILURES)) return false
+  return play.must.every((expected) => failures.some(says(expected)))
 }
+
+/** Whether a caller was told this reason. */
+const says = (expected: string) => (failure: string) =>
+  failure === expected || failure.endsWith(` ${expected}`)
 
 function rowOf(
   { engine }: Subject,
@@ -169,13 +176,11 @@ function hold(play: Play, row: Row, others: readonly Track[]): void {
   )
   assert.deepEqual(bad, [], "the other planes are harmed")
   const told = Object.keys(row.failures)
-  const is = (expected: string) => (failure: string) =>
-    failure === expected || failure.endsWith(` ${expected}`)
   const { must, oneOf = [], may = [] } = play
   const allowed = [...must, ...oneOf, ...may, ...BUSY]
-  const strange = told.filter((failure) => !allowed.some((expected) => is(expected)(failure)))
+  const strange = told.filter((failure) => !allowed.some((expected) => says(expected)(failure)))
   assert.deepEqual(strange, [], `callers were told what ${play.fault} does not mean`)
-  const said = (expected: string) => told.some(is(expected))
+  const said = (expected: string) => told.some(says(expected))
   const why = `callers were not told what ${play.fault} means: ${told.join(", ")}`
   assert.deepEqual(
     must.filter((expected) => !said(expected)),

@@ -1,22 +1,27 @@
 /** RPCs that ask stores several times, each with what its effect is. */
+import assert from "node:assert/strict"
 import { CacheService } from "../../src/gen/keelplane/v1/cache_service_pb.ts"
-import { ControlService, SagaState } from "../../src/gen/keelplane/v1/control_service_pb.ts"
+import { ControlService } from "../../src/gen/keelplane/v1/control_service_pb.ts"
 import { EventService } from "../../src/gen/keelplane/v1/event_service_pb.ts"
 import { JobService } from "../../src/gen/keelplane/v1/job_service_pb.ts"
 import { MemoryService } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
 import { CallError, type Channel } from "../support/grpc-client.ts"
-import { until } from "../support/until.ts"
 import { vector } from "./callers.ts"
-
-const PATIENCE_MS = 60_000
-const OVER: readonly SagaState[] = [SagaState.DONE, SagaState.COMPENSATED, SagaState.STUCK]
 
 /** An RPC and what must be true of it. `id` is new for each play. */
 export interface Play {
   readonly name: string
+  /** Makes what the RPC works on. */
+  prepare?(id: string): Promise<unknown>
   call(id: string): Promise<unknown>
   /** How many parts of the effect are there, of how many. */
   effect(id: string): Promise<readonly [there: number, of: number]>
+  /** Some of the parts may be there after a failure; which, {@link effect} holds to its own rules. */
+  readonly inParts?: boolean
+  /** The most calls that are made to fail, where there is always one more. */
+  readonly most?: number
+  /** Calls fail while it rests, too. */
+  readonly armedAtRest?: boolean
   /** The RPC goes on by itself after it failed; resolves when it does no more. */
   rest?(id: string): Promise<void>
 }
@@ -24,8 +29,6 @@ export interface Play {
 /** A {@link Play} on a daemon that may not run yet. */
 export interface Maker {
   readonly name: string
-  /** Whether it goes on as a saga. */
-  readonly saga?: boolean
   on(channel: () => Channel): Play
 }
 
@@ -107,54 +110,51 @@ export const PLAYS: readonly Maker[] = [
     }),
   },
   {
-    name: "CreateAgent with provision",
-    saga: true,
-    on: (channel) => ({
-      name: "CreateAgent with provision",
-      call: (id) =>
-        channel()
-          .stub(ControlService)
-          .createAgent({
-            agent: { agentId: id },
-            provision: { collection: { id, dimension: 3 }, stream: true },
-            requestId: id,
-          }),
-      rest: (id) => atRest(channel(), "create-agent", id),
-      effect: async (id) => {
-        const collection = () => channel().stub(MemoryService).getCollection({ collectionId: id })
-        const agent = () => channel().stub(ControlService).getAgent({ agentId: id })
-        const stream = async () => {
-          for await (const { events } of channel()
-            .stub(EventService)
-            .readStream({ stream: `agent-${id}` }))
-            if (events.length > 0) return
-          throw new Error("the stream is empty")
-        }
-        return [(await present(collection)) + (await present(agent)) + (await present(stream)), 3]
-      },
-    }),
+    name: "ImportRecords",
+    on: (channel) => {
+      const chunks = (id: string) => [1, 2, 3].map((chunk) => [1, 2].map((n) => `${id}-${chunk}-${n}`))
+      const there = async (ids: readonly string[]) => {
+        const { records } = await channel()
+          .stub(MemoryService)
+          .getRecords({ collectionId: "nth", ids: [...ids] })
+        return records.length
+      }
+      return {
+        name: "ImportRecords",
+        // Each chunk is a transaction of its own, and whoever imports repeats all of them.
+        inParts: true,
+        call: async (id) => {
+          const { failures } = await channel()
+            .stub(MemoryService)
+            .importRecords(messages(chunks(id)))
+          assert.deepEqual(failures, [])
+        },
+        effect: async (id) => {
+          const counts = await Promise.all(chunks(id).map(there))
+          for (const count of counts) assert.ok(count === 0 || count === 2, `a part of a chunk: ${counts}`)
+          const first = counts.indexOf(0)
+          assert.ok(first < 0 || counts.slice(first).every((count) => count === 0), `a gap: ${counts}`)
+          return [counts.reduce((sum, count) => sum + count, 0), 6]
+        },
+      }
+    },
   },
 ]
 
+async function* messages(chunks: readonly (readonly string[])[]) {
+  for (const ids of chunks)
+    yield { collectionId: "nth", records: ids.map((id) => ({ id, vector: vector() })) }
+}
+
+const GONE: ReadonlySet<string> = new Set(["NOT_FOUND", "STREAM_DELETED"])
+
 /** 1 where a read finds something, 0 where it is told that there is nothing. */
-async function present(read: () => Promise<unknown>): Promise<number> {
+export async function present(read: () => Promise<unknown>): Promise<number> {
   try {
     await read()
     return 1
   } catch (error) {
-    if (error instanceof CallError && error.reason === "NOT_FOUND") return 0
+    if (error instanceof CallError && GONE.has(error.reason)) return 0
     throw error
   }
-}
-
-/** Waits until every saga about `subject` has come to its end. */
-async function atRest(channel: Channel, kind: string, subject: string): Promise<void> {
-  await until(
-    "the sagas end",
-    async () => {
-      const { sagas } = await channel.stub(ControlService).listSagas({ kind, pageSize: 500 })
-      return sagas.every((saga) => !saga.subject.includes(subject) || OVER.includes(saga.state))
-    },
-    PATIENCE_MS,
-  )
 }

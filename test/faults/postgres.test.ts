@@ -14,10 +14,12 @@ import * as callers from "./callers.ts"
 import { SmallDisk } from "./full-disk.ts"
 import { keepRows, playCell, type Subject } from "./matrix.ts"
 import { AWAY, CUT_OFF, LATE, networkPlays, signalAll } from "./network.ts"
+import { promote, startStandby } from "./standby.ts"
 import { print } from "./table.ts"
 
 const DISK_MB = 320
 const LOGIN = "daemon"
+const HBA = ["local all all trust", "local replication all trust", "host all all 127.0.0.1/32 scram-sha-256"]
 
 const folder = mkdtempSync(join(tmpdir(), "keelplane-faults-"))
 const passwordFile = join(folder, "password")
@@ -149,6 +151,24 @@ describe("faults of PostgreSQL", { skip: ownServerSkip, timeout: 600_000 }, () =
     })
   })
 
+  it("failover", async () => {
+    const standby = await startStandby(server, HBA)
+    await playCell(subject, {
+      fault: "failover",
+      must: ["STORE_UNAVAILABLE"],
+      may: CUT_OFF,
+      inflict: async () => {
+        await server.stop("immediate")
+        proxy.cut()
+      },
+      repair: async () => {
+        await promote(standby)
+        proxy.switchTo(standby.port)
+        server = standby
+      },
+    })
+  })
+
   it("leaves nothing open behind", async () => {
     await until("no transaction is left", async () => {
       const open = await ask(
@@ -168,7 +188,7 @@ async function onDisk(disk: SmallDisk | string): Promise<PostgresServer> {
     return await startPostgres({
       // What is acknowledged must survive the server's processes; the machine does not crash here.
       settings: { synchronous_commit: "on", max_wal_size: "64MB", min_wal_size: "32MB" },
-      hba: ["local all all trust", "host all all 127.0.0.1/32 scram-sha-256"],
+      hba: HBA,
     })
   } finally {
     if (usual === undefined) delete process.env.TMPDIR
