@@ -174,6 +174,29 @@ test("a probe that hangs is given up on and tried again", async () => {
   close()
 })
 
+test("it says that the store refuses the credentials once a probe was told so, and until they are taken", async () => {
+  let answer: Reason | undefined = "STORE_AUTH"
+  const probe = () => (answer === undefined ? Promise.resolve() : failing(answer)().then(() => undefined))
+  const { port, guarded, breakers, close } = setUp(probe)
+  port.next = failing("STORE_UNAVAILABLE")
+  await call(guarded.read, 20)
+  const refusedAs = (reason: Reason) =>
+    until(() => {
+      try {
+        breakers.read.admit()
+        return false
+      } catch (error) {
+        return error instanceof DomainError && error.reason === reason
+      }
+    })
+  await refusedAs("STORE_AUTH")
+  answer = "STORE_UNAVAILABLE"
+  await refusedAs("STORE_UNAVAILABLE")
+  answer = undefined
+  await until(() => breakers.read.closed)
+  close()
+})
+
 test("a call that was under way when it opened does not close it", async () => {
   const { port, guarded, breakers, close } = setUp(never, UNPROBED)
   const slow = Promise.withResolvers<string>()

@@ -33,16 +33,16 @@ export const CHAIN: readonly { readonly why: string; readonly make: (parts: Chai
   },
   { why: "turns whatever is thrown further in into a status", make: ({ logger }) => error(logger) },
   {
+    why: "a call that is late already must not take a place in flight, nor wait for a store that is asked who calls",
+    make: (parts) => deadline(parts.limits),
+  },
+  {
     why: "nothing is done for a caller who is not known",
     make: ({ authenticator }) => authentication(authenticator),
   },
   {
     why: "needs the principal; everything after it counts and acts per tenant",
     make: ({ tenants }) => tenant(tenants),
-  },
-  {
-    why: "a call that is late already must not take a place in flight",
-    make: (parts) => deadline(parts.limits),
   },
   {
     why: "sheds before the message costs a decode",

@@ -4,7 +4,7 @@
  * hold the breaker half-open, and what the callers did wrong counts neither way.
  */
 import Opossum from "opossum"
-import { DomainError } from "../../domain/kernel/errors.ts"
+import { DomainError, type Reason } from "../../domain/kernel/errors.ts"
 
 /** When to open and how to probe. */
 export interface BreakerSettings {
@@ -77,6 +77,8 @@ export class Breaker {
   #timer: NodeJS.Timeout | undefined
   #probe: AbortController | undefined
   #tripped = false
+  /** The last probe was told so: the store is there, and what is wrong is for an operator to mend. */
+  #unwelcome = false
   #stopped = false
 
   constructor(options: BreakerOptions) {
@@ -87,18 +89,29 @@ export class Breaker {
     this.#window = this.#newWindow()
   }
 
-  /** Throws STORE_UNAVAILABLE while the store is taken for sick; nothing was sent then. */
+  /**
+   * Throws STORE_UNAVAILABLE while the store is taken for sick, STORE_AUTH while it is for what it said to the last probe; nothing was
+   * sent then.
+   */
   admit(): void {
     if (this.#state === "closed") return
     this.#rejections += 1
     const { store, operationClass } = this.#options
-    const why = this.#tripped
-      ? `the store "${store}" was taken out of service, so ${operationClass}s are refused; nothing was done`
-      : `the store "${store}" is failing, so ${operationClass}s are refused until it answers again; nothing was done`
-    throw new DomainError("STORE_UNAVAILABLE", why, {
-      metadata: { store, operation_class: operationClass },
-      retryDelayMs: this.#retryDelayMs(),
-    })
+    const [reason, why] = this.#refusal()
+    throw new DomainError(
+      reason,
+      `the store "${store}" ${why}; ${operationClass}s are refused, nothing was done`,
+      {
+        metadata: { store, operation_class: operationClass },
+        retryDelayMs: this.#retryDelayMs(),
+      },
+    )
+  }
+
+  #refusal(): readonly [Reason, string] {
+    if (this.#tripped) return ["STORE_UNAVAILABLE", "was taken out of service"]
+    if (this.#unwelcome) return ["STORE_AUTH", "refuses the daemon's credentials or their rights"]
+    return ["STORE_UNAVAILABLE", "is failing and has not answered again yet"]
   }
 
   /** Whether calls pass. */
@@ -212,15 +225,20 @@ export class Breaker {
     const givenUp = new Promise<boolean>((resolve) => {
       abort.signal.addEventListener("abort", () => resolve(false))
     })
+    let unwelcome = false
     const answered = this.#options.probe(abort.signal, probeTimeoutMs).then(
       () => true,
-      () => false,
+      (error: unknown) => {
+        unwelcome = error instanceof DomainError && error.reason === "STORE_AUTH"
+        return false
+      },
     )
     const healthy = await Promise.race([answered, givenUp])
     clearTimeout(timer)
     // An operator has decided meanwhile: what this probe found out is of no interest any more.
     if (this.#stopped || this.#probe !== abort) return
     this.#probe = undefined
+    this.#unwelcome = unwelcome
     if (healthy) this.#close()
     else {
       this.#state = "open"
@@ -234,6 +252,7 @@ export class Breaker {
     this.#closedAtMs = this.#now()
     this.#openedAtMs = undefined
     this.#tripped = false
+    this.#unwelcome = false
     // A new window: the failures that opened the old one would open it again at the first new one.
     this.#window.shutdown()
     this.#window = this.#newWindow()
