@@ -67,7 +67,7 @@ export class Breaker {
   readonly #options: BreakerOptions
   readonly #now: () => number
   readonly #random: () => number
-  #window: Opossum<[boolean], void>
+  #window: Opossum<[], void>
   #state: BreakerState["state"] = "closed"
   #openedAtMs: number | undefined
   #closedAtMs = Number.NEGATIVE_INFINITY
@@ -141,8 +141,14 @@ export class Breaker {
   /** Counts what an admitted call said. Calls admitted before it opened still report, and change nothing. */
   report(verdict: Verdict): void {
     if (verdict === "nothing" || this.#state !== "closed" || !this.#options.settings.enabled) return
+    if (verdict === "healthy") {
+      // What the window does for a call that went well, without the call and its promises.
+      this.#window.emit("fire")
+      this.#window.emit("success", undefined, 0)
+      return
+    }
     // The window's promise says what is known already.
-    this.#window.fire(verdict === "sick").catch(() => {})
+    this.#window.fire().catch(() => {})
   }
 
   /** How it stands. */
@@ -169,21 +175,18 @@ export class Breaker {
     this.#window.shutdown()
   }
 
-  #newWindow(): Opossum<[boolean], void> {
+  #newWindow(): Opossum<[], void> {
     const { settings } = this.#options
-    const window = new Opossum<[boolean], void>(
-      (failed) => (failed ? Promise.reject(new Error("failed")) : Promise.resolve()),
-      {
-        timeout: false,
-        errorThresholdPercentage: settings.errorPercent,
-        volumeThreshold: settings.volume,
-        rollingCountTimeout: settings.windowMs,
-        rollingPercentilesEnabled: false,
-        enableSnapshots: false,
-        // Opossum must never go half-open by itself: then the next call would be the probe.
-        resetTimeout: MAX_TIMER_MS,
-      },
-    )
+    const window = new Opossum<[], void>(() => Promise.reject(new Error("failed")), {
+      timeout: false,
+      errorThresholdPercentage: settings.errorPercent,
+      volumeThreshold: settings.volume,
+      rollingCountTimeout: settings.windowMs,
+      rollingPercentilesEnabled: false,
+      enableSnapshots: false,
+      // Opossum must never go half-open by itself: then the next call would be the probe.
+      resetTimeout: MAX_TIMER_MS,
+    })
     window.on("open", () => this.#open())
     return window
   }

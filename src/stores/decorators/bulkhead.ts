@@ -8,7 +8,7 @@ import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import type { OperationClass } from "./breaker.ts"
 import { storeIsAsked } from "./deadline.ts"
-import type { Decorate, PortMethod } from "./wrap.ts"
+import type { Decorate } from "./wrap.ts"
 
 /** How many calls may be with the store, and how many may wait for that. */
 export interface BulkheadSettings {
@@ -134,11 +134,12 @@ export class Bulkhead {
   }
 
   #leave(): void {
-    const [turn] = this.#lines
-    if (turn === undefined) {
+    if (this.#queued === 0) {
       this.#inFlight -= 1
       return
     }
+    const [turn] = this.#lines
+    if (turn === undefined) throw new RangeError("calls wait, and in no line")
     const [tenant, line] = turn
     // Behind everybody else before it leaves, which forgets a line that is empty then.
     this.#lines.delete(tenant)
@@ -191,20 +192,21 @@ export function bulkhead(bulkheads: Readonly<Record<OperationClass, Bulkhead>>):
   return (_name, kind, method) => {
     if (kind === "stream") return method
     const held = bulkheads[kind]
-    return (scope, ...rest) => {
-      if (held.tryEnter()) return holding(held, method, scope, rest)
+    // Explicit parameters instead of a rest array: this is on the path of every call.
+    return (scope, a?: unknown, b?: unknown, c?: unknown, d?: unknown, e?: unknown) => {
+      if (held.tryEnter()) return holding(held, () => method(scope, a, b, c, d, e))
       return held.enter(scope).then(() => {
         storeIsAsked(scope)
-        return holding(held, method, scope, rest)
+        return holding(held, () => method(scope, a, b, c, d, e))
       })
     }
   }
 }
 
-function holding(held: Bulkhead, method: PortMethod, scope: CallScope, rest: readonly unknown[]): unknown {
+function holding(held: Bulkhead, call: () => unknown): unknown {
   let result: unknown
   try {
-    result = method(scope, ...rest)
+    result = call()
   } catch (error) {
     held.leave()
     throw error

@@ -4,10 +4,8 @@
  */
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope, Idempotency, TenantId } from "../../domain/kernel/scope.ts"
-import type { Decorate, PortMethod } from "./wrap.ts"
-
-/** Longer timers overflow and fire at once. */
-const MAX_TIMER_MS = 2_147_483_647
+import { type Alarm, Alarms } from "./alarms.ts"
+import type { Decorate } from "./wrap.ts"
 
 /** How long the store had the call that the error ended, in milliseconds. */
 const byDeadline = new WeakMap<object, number>()
@@ -29,38 +27,59 @@ export function storeIsAsked(scope: CallScope): void {
 export function deadline(store: string): Decorate {
   return (_name, kind, method) => {
     if (kind === "stream") return method
-    return (scope, ...rest) => {
-      if (scope.deadlineMs === Number.POSITIVE_INFINITY) return method(scope, ...rest)
+    const alarms = new Alarms()
+    const makeError = () => late(store, kind)
+    // Explicit parameters instead of a rest array: this is on the path of every call.
+    return (scope, a?: unknown, b?: unknown, c?: unknown, d?: unknown, e?: unknown) => {
+      if (scope.deadlineMs === Number.POSITIVE_INFINITY) return method(scope, a, b, c, d, e)
       const leftMs = scope.deadlineMs - Date.now()
       if (leftMs <= 0)
         return Promise.reject(passed("the deadline passed before the store was asked; nothing was done"))
-      return limited(method, scope, rest, leftMs, () => late(store, kind))
+      const timed = new TimedScope(scope, leftMs, makeError)
+      let result: unknown
+      try {
+        result = method(timed, a, b, c, d, e)
+      } finally {
+        if (!(result instanceof Promise)) timed.end()
+      }
+      return result instanceof Promise ? until(result, timed, alarms) : result
     }
   }
 }
 
 /** The caller's scope with a signal that the deadline aborts, too. The signal is made when it is asked for. */
-class TimedScope implements CallScope {
+class TimedScope implements CallScope, Alarm {
   readonly tenant: TenantId
   readonly deadlineMs: number
   readonly idempotency: Idempotency | undefined
+  readonly atMs: number
+  isSet = false
+  earlier: Alarm | undefined
+  later: Alarm | undefined
+  /** Gives up on the answer. */
+  giveUp: ((error: DomainError) => void) | undefined
   readonly #caller: CallScope
+  readonly #leftMs: number
+  readonly #makeError: () => DomainError
   #controller: AbortController | undefined
   #follow: (() => void) | undefined
   #expired: DomainError | undefined
 
-  constructor(caller: CallScope) {
+  constructor(caller: CallScope, leftMs: number, makeError: () => DomainError) {
     this.tenant = caller.tenant
     this.deadlineMs = caller.deadlineMs
     this.idempotency = caller.idempotency
+    this.atMs = performance.now() + leftMs
     this.#caller = caller
+    this.#leftMs = leftMs
+    this.#makeError = makeError
   }
 
   get actor(): string {
     return this.#caller.actor
   }
 
-  get trace(): object | undefined {
+  get trace(): CallScope["trace"] {
     return this.#caller.trace
   }
 
@@ -80,9 +99,12 @@ class TimedScope implements CallScope {
   }
 
   /** The deadline has passed. */
-  expire(reason: DomainError): void {
-    this.#expired = reason
-    this.#controller?.abort(reason)
+  ring(): void {
+    const error = this.#makeError()
+    byDeadline.set(error, Date.now() - (asked.get(this) ?? this.deadlineMs - this.#leftMs))
+    this.giveUp?.(error)
+    this.#expired = passed("the deadline passed while the store was working")
+    this.#controller?.abort(this.#expired)
   }
 
   /** The work has ended: a caller's signal that lives longer must not collect listeners. */
@@ -91,49 +113,21 @@ class TimedScope implements CallScope {
   }
 }
 
-function limited(
-  method: PortMethod,
-  scope: CallScope,
-  rest: readonly unknown[],
-  leftMs: number,
-  makeError: () => DomainError,
-): unknown {
-  const timed = new TimedScope(scope)
-  let result: unknown
-  try {
-    result = method(timed, ...rest)
-  } finally {
-    if (!(result instanceof Promise)) timed.end()
-  }
-  if (!(result instanceof Promise)) return result
-  return until(result, timed, leftMs, makeError)
-}
-
-function until(
-  result: Promise<unknown>,
-  timed: TimedScope,
-  leftMs: number,
-  makeError: () => DomainError,
-): Promise<unknown> {
+function until(result: Promise<unknown>, timed: TimedScope, alarms: Alarms): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => {
-        const error = makeError()
-        byDeadline.set(error, Date.now() - (asked.get(timed) ?? timed.deadlineMs - leftMs))
-        reject(error)
-        timed.expire(passed("the deadline passed while the store was working"))
-      },
-      Math.min(leftMs, MAX_TIMER_MS),
-    )
+    timed.giveUp = reject
+    alarms.set(timed)
+    const end = () => {
+      alarms.remove(timed)
+      timed.end()
+    }
     result.then(
       (value) => {
-        clearTimeout(timer)
-        timed.end()
+        end()
         resolve(value)
       },
       (error: unknown) => {
-        clearTimeout(timer)
-        timed.end()
+        end()
         reject(error)
       },
     )

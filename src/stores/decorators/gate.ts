@@ -7,27 +7,24 @@ const RETRY_MS = 1_000
 
 /** Lets calls through while `isOpen` answers true; refuses them with STORE_UNAVAILABLE otherwise, before anything is sent. */
 export function gate(store: string, isOpen: () => boolean): Decorate {
-  const admit = () => {
-    if (isOpen()) return
-    throw new DomainError("STORE_UNAVAILABLE", `the store ${store} has not answered yet; try again`, {
+  const refusal = () =>
+    new DomainError("STORE_UNAVAILABLE", `the store ${store} has not answered yet; try again`, {
       metadata: { store },
       retryDelayMs: RETRY_MS,
     })
-  }
-  return (_name, kind, method) => (kind === "stream" ? gateStream(admit, method) : gateCall(admit, method))
+  return (_name, kind, method) =>
+    kind === "stream" ? gateStream(isOpen, refusal, method) : gateCall(isOpen, refusal, method)
 }
 
-function gateCall(admit: () => void, method: PortMethod): PortMethod {
-  return async (scope, ...rest) => {
-    admit()
-    return method(scope, ...rest)
-  }
+function gateCall(isOpen: () => boolean, refusal: () => DomainError, method: PortMethod): PortMethod {
+  return (scope, a?: unknown, b?: unknown, c?: unknown, d?: unknown, e?: unknown) =>
+    isOpen() ? method(scope, a, b, c, d, e) : Promise.reject(refusal())
 }
 
-function gateStream(admit: () => void, method: PortMethod): PortMethod {
+function gateStream(isOpen: () => boolean, refusal: () => DomainError, method: PortMethod): PortMethod {
   return (scope, ...rest) =>
     (async function* gated() {
-      admit()
+      if (!isOpen()) throw refusal()
       yield* method(scope, ...rest) as AsyncIterable<unknown>
     })()
 }

@@ -28,16 +28,28 @@ export function guard(breakers: Readonly<Record<OperationClass, Breaker>>, slowM
 }
 
 function guardCall(breaker: Breaker, slowMs: number, method: PortMethod): PortMethod {
-  return async (scope, ...rest) => {
-    breaker.admit()
+  const answered = (value: unknown) => {
+    breaker.report("healthy")
+    return value
+  }
+  const failed = (error: unknown) => {
+    breaker.report(judge(error, slowMs))
+    throw error
+  }
+  // Explicit parameters instead of a rest array, and one promise: this is on the path of every call.
+  return (scope, a?: unknown, b?: unknown, c?: unknown, d?: unknown, e?: unknown) => {
     try {
-      const value = await method(scope, ...rest)
-      breaker.report("healthy")
-      return value
+      breaker.admit()
     } catch (error) {
-      breaker.report(judge(error, slowMs))
-      throw error
+      return Promise.reject(error)
     }
+    let result: unknown
+    try {
+      result = method(scope, a, b, c, d, e)
+    } catch (error) {
+      result = Promise.reject(error)
+    }
+    return Promise.resolve(result).then(answered, failed)
   }
 }
 
