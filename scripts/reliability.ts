@@ -1,6 +1,7 @@
 /**
- * docs/reliability.md: plays the fault matrix and writes down what it showed. `node scripts/reliability.ts` plays it, after a build;
- * `--from FOLDER` takes the rows that runs with KEELPLANE_FAULTS_REPORT=FOLDER have left there.
+ * docs/reliability.md: plays the fault matrix, has engines hang, and writes down what that showed. `node scripts/reliability.ts` plays it,
+ * after a build; `--from FOLDER` takes what runs with KEELPLANE_FAULTS_REPORT=FOLDER have left there, of `npm run soak` as well. Chapters
+ * that the folder has nothing for stay as they are.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -8,9 +9,11 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { cellsOf, ENGINES, FAULTS, NOT_PLAYED, type Row } from "../test/faults/cells.ts"
+import { lateTable, readReport, soakLines } from "../test/faults/report.ts"
 import { tableOf } from "../test/faults/table.ts"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const PAGE = join(root, "docs", "reliability.md")
 
 const HEAD = `# Reliability
 
@@ -40,7 +43,27 @@ DEADLINE_EXCEEDED without a reason is the word of the transport of a daemon that
 
 `
 
-function page(rows: readonly Row[]): string {
+const LATE = `Each engine is stopped (SIGSTOP) while calls of every service that uses it are under way, on a daemon that serves, with deadlines of
+100 and 500 ms. What is measured is how long after its deadline the client has the answer; the last column is how late the client's own
+timers were meanwhile, which is what the machine adds. The same test breaks calls off and finds nothing of them left in the daemon
+or, once it goes on, in the server.`
+
+const SOAK =
+  "`npm run soak`: a bit of everything, while servers are killed and frozen and the network fails; once a minute everybody rests."
+
+/** A chapter made from `lines`, or as the page has it now. */
+function chapter(title: string, intro: string, lines: readonly string[] | undefined): readonly string[] {
+  if (lines !== undefined) return [`## ${title}`, "", intro, "", ...lines, ""]
+  const old = existsSync(PAGE) ? readFileSync(PAGE, "utf8").split("\n") : []
+  const at = old.indexOf(`## ${title}`)
+  if (at < 0) return []
+  const next = old.findIndex((line, index) => index > at && line.startsWith("## "))
+  return old.slice(at, next < 0 ? undefined : next)
+}
+
+function page(rows: readonly Row[], folder: string): string {
+  const late = readReport(folder, "late")
+  const soak = readReport(folder, "soak")
   const faults = Object.entries(FAULTS).map(([fault, what]) => `- **${fault}**: ${what}`)
   const played = ENGINES.flatMap((engine) =>
     cellsOf(engine).map(
@@ -57,6 +80,8 @@ function page(rows: readonly Row[]): string {
     "",
     ...tableOf(played),
     "",
+    ...chapter("Answers after their deadlines", LATE, late && lateTable(late)),
+    ...chapter("Endurance", SOAK, soak && soakLines(soak)),
     "## Cells that are not played",
     "",
     "| engine | fault | why |",
@@ -74,7 +99,8 @@ function rowsIn(folder: string): readonly Row[] {
 }
 
 function play(folder: string): void {
-  const files = ENGINES.map((engine) => join("test", "faults", `${engine.toLowerCase()}.test.ts`))
+  const names = [...ENGINES.map((engine) => engine.toLowerCase()), "lateness"]
+  const files = names.map((name) => join("test", "faults", `${name}.test.ts`))
   const { status } = spawnSync(process.execPath, ["--test", "--test-concurrency=1", ...files], {
     cwd: root,
     stdio: "inherit",
@@ -88,7 +114,7 @@ const folder =
   option === "--from" && given !== undefined ? given : mkdtempSync(join(tmpdir(), "keelplane-report-"))
 try {
   if (folder !== given) play(folder)
-  writeFileSync(join(root, "docs", "reliability.md"), page(rowsIn(folder)))
+  writeFileSync(PAGE, page(rowsIn(folder), folder))
 } finally {
   if (folder !== given) rmSync(folder, { recursive: true, force: true })
 }

@@ -1,16 +1,25 @@
 /**
- * `npm run soak`: a bit of everything on PostgreSQL and Redis, for twenty minutes (`KEELPLANE_SOAK_MINUTES`), while servers are killed and
- * frozen and the network fails. In between everybody rests: then nothing may be left in flight, and from rest to rest neither memory
- * nor connections nor timers may grow.
+ * `npm run soak`: a bit of everything on PostgreSQL, Cassandra and Redis, for twenty minutes (`KEELPLANE_SOAK_MINUTES`), while servers are
+ * killed and frozen and the network fails. In between everybody rests: then nothing may be left in flight, and from rest to rest
+ * neither memory nor connections nor timers may grow. `KEELPLANE_SOAK_CASSANDRA=0` leaves events to PostgreSQL; so does a machine
+ * that has no Cassandra. With KEELPLANE_FAULTS_REPORT what was measured is kept there, for the page about reliability.
  */
 import assert from "node:assert/strict"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { test } from "node:test"
 import { MemoryService } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
+import { ringPorts, ringSkip } from "../engines/cassandra.ts"
+import { cassandraJars, java } from "../engines/cassandra-install.ts"
+import { type RunningNode, startNode } from "../engines/cassandra-node.ts"
 import { ownServerSkip as sqlSkip, startPostgres } from "../engines/postgres.ts"
 import type { PostgresServer } from "../engines/postgres-server.ts"
 import { freePort, ownServerSkip as redisSkip, startRedis } from "../engines/redis.ts"
+import { type Growth, keepReport, type SoakReport, soakLines } from "../faults/report.ts"
 import { type Daemon, startDaemon, until } from "../support/daemon.ts"
 import { TcpProxy } from "../support/proxy.ts"
+import { pathOf } from "../support/tools.ts"
 import { client, Tally } from "./load.ts"
 import { slope, type Vitals, vitals } from "./vitals.ts"
 
@@ -23,9 +32,16 @@ const CLIENTS = 12
 const WARM_UP_RESTS = 3
 const REST_MS = 120_000
 const READINGS = 20
+/** Readings that may fail at one rest. */
+const MOST_MISSED = 20
+const CASSANDRA_HEAP_MB = 512
 /** Over the whole run, by the line through the readings. */
 const MOST_HEAP_MIB = 32
 const MOST_RESOURCES = 20
+
+/** Why events are left to PostgreSQL; false where Cassandra has them. */
+const withoutCassandra =
+  process.env.KEELPLANE_SOAK_CASSANDRA === "0" ? "KEELPLANE_SOAK_CASSANDRA=0" : ringSkip
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
@@ -33,6 +49,7 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 interface Stores {
   readonly sql: PostgresServer
   readonly redis: { pid: number }
+  readonly cassandra: RunningNode | undefined
   readonly proxies: readonly TcpProxy[]
   restartRedis(): Promise<void>
 }
@@ -77,6 +94,12 @@ const FAULTS: Readonly<Record<string, (stores: Stores, proxy: TcpProxy) => Promi
     signal(redis.pid, "SIGCONT")
   },
   "Redis killed": ({ restartRedis }) => restartRedis(),
+  "Cassandra frozen": async ({ cassandra }) => {
+    if (cassandra === undefined) return
+    signal(cassandra.pid, "SIGSTOP")
+    await pause(FAULT_MS)
+    signal(cassandra.pid, "SIGCONT")
+  },
 }
 
 /** A process that is gone by itself needs no signal. */
@@ -98,22 +121,44 @@ async function open(): Promise<{ daemon: Daemon; stores: Stores; close(): Promis
     server = await startRedis([], port)
     redis.pid = server.pid
   }
-  const proxies = [await TcpProxy.to(sql.port), await TcpProxy.to(port)]
-  const url = sql.url.replace(`:${sql.port}`, `:${proxies[0]?.port}`)
+  const folder = mkdtempSync(join(tmpdir(), "keelplane-soak-"))
+  const cassandra = withoutCassandra === false ? await startCassandra(join(folder, "node")) : undefined
+  const targets = [sql.port, port, ...(cassandra === undefined ? [] : [cassandra.cqlPort])]
+  const proxies = await Promise.all(targets.map((target) => TcpProxy.to(target)))
+  const [toSql, toRedis, toCassandra] = proxies.map((proxy) => proxy.port)
+  const url = sql.url.replace(`:${sql.port}`, `:${toSql}`)
   const daemon = await startDaemon({
     env: {
       KEELPLANE_STORES__MEMORY__URL: url,
-      KEELPLANE_STORES__EVENTS__URL: url,
+      KEELPLANE_STORES__EVENTS__URL:
+        toCassandra === undefined ? url : `cassandra://127.0.0.1:${toCassandra}/soak?replication=1`,
       KEELPLANE_STORES__CONTROL__URL: url,
-      KEELPLANE_STORES__CACHE__URL: server.url.replace(`:${port}`, `:${proxies[1]?.port}`),
+      KEELPLANE_STORES__CACHE__URL: server.url.replace(`:${port}`, `:${toRedis}`),
     },
     readyTimeoutMs: 180_000,
   })
   const close = async () => {
     await daemon.stop()
     for (const proxy of proxies) await proxy.close()
+    await cassandra?.stop()
+    rmSync(folder, { recursive: true, force: true })
   }
-  return { daemon, stores: { sql, redis, proxies, restartRedis }, close }
+  return { daemon, stores: { sql, redis, cassandra, proxies, restartRedis }, close }
+}
+
+async function startCassandra(folder: string): Promise<RunningNode> {
+  const [cqlPort = 0, storagePort = 0] = await ringPorts()
+  return startNode({
+    java: pathOf(await java()),
+    jars: pathOf(await cassandraJars()),
+    folder,
+    ip: "127.0.0.1",
+    cqlPort,
+    storagePort,
+    seed: "127.0.0.1",
+    place: [0, 1],
+    heapMb: CASSANDRA_HEAP_MB,
+  })
 }
 
 async function storm(daemon: Daemon, stores: Stores, tally: Tally, seen: Map<string, number>): Promise<void> {
@@ -135,22 +180,69 @@ async function storm(daemon: Daemon, stores: Stores, tally: Tally, seen: Map<str
   for (const channel of channels) channel.close()
 }
 
+const hasEnded = ({ process: { exitCode, signalCode } }: Daemon) => exitCode !== null || signalCode !== null
+
+function lastWords(daemon: Daemon): string {
+  const { exitCode, signalCode } = daemon.process
+  return `the daemon does not tell how it is (exit ${exitCode}, ${signalCode}): ${daemon.output().slice(-4_000)}`
+}
+
 /** Waits until nothing is under way; the reading of least memory, which is the one after a collection. */
 async function rest(daemon: Daemon): Promise<Vitals> {
   let last: Vitals | undefined
+  let missed = 0
+  // On a machine that is behind, a connection may break; a daemon that has ended answers never.
+  const read = async () => {
+    for (;;) {
+      try {
+        return await vitals(daemon)
+      } catch (error) {
+        if (++missed > MOST_MISSED || hasEnded(daemon)) throw new Error(lastWords(daemon), { cause: error })
+        await pause(100)
+      }
+    }
+  }
   const idle = async () => {
-    last = await vitals(daemon)
+    last = await read()
     return Object.values(last.busy).every((count) => count === 0)
   }
   await until(idle, "nothing to be in flight", REST_MS).catch((error: unknown) => {
-    throw new Error(`${String(error)}: ${JSON.stringify(last?.busy)}`)
+    throw new Error(`${String(error)}: ${JSON.stringify(last?.busy)}`, { cause: error })
   })
   const readings: Vitals[] = []
   for (let n = 0; n < READINGS; n++) {
-    readings.push(await vitals(daemon))
+    readings.push(await read())
     await pause(100)
   }
   return readings.reduce((least, each) => (each.heapMiB < least.heapMiB ? each : least))
+}
+
+function reportOf(
+  { answered, brokenOff, failures }: Tally,
+  faults: ReadonlyMap<string, number>,
+  rests: readonly Vitals[],
+  ms: number,
+): SoakReport {
+  const growth = (of: (reading: Vitals) => number): Growth => {
+    const values = rests.map(of)
+    return {
+      first: values[0] ?? 0,
+      last: values.at(-1) ?? 0,
+      growth: slope(values) * (values.length - 1),
+    }
+  }
+  return {
+    minutes: ms / 60_000,
+    stores: withoutCassandra === false ? "PostgreSQL, Cassandra and Redis" : "PostgreSQL and Redis",
+    answered,
+    brokenOff,
+    failures: Object.fromEntries(failures),
+    faults: Object.fromEntries(faults),
+    rests: rests.length,
+    heap: growth(({ heapMiB }) => heapMiB),
+    resident: growth(({ residentMiB }) => residentMiB),
+    active: growth(total),
+  }
 }
 
 const total = ({ active }: Vitals) => Object.values(active).reduce((sum, each) => sum + each, 0)
@@ -159,7 +251,7 @@ const minutes = (ms: number) => (ms / 60_000).toFixed(1)
 test(`${MINUTES} minutes of bad days`, {
   skip: sqlSkip || redisSkip,
   timeout: MINUTES * 180_000 + 600_000,
-}, async (t) => {
+}, async () => {
   const { daemon, stores, close } = await open()
   const tally = new Tally()
   const seen = new Map<string, number>()
@@ -178,17 +270,13 @@ test(`${MINUTES} minutes of bad days`, {
         `${minutes(performance.now() - start)} min: ${tally.answered} answered, ${memory}, active ${JSON.stringify(reading.active)}`,
       )
     }
-    t.diagnostic(`faults: ${JSON.stringify(Object.fromEntries(seen))}`)
-    t.diagnostic(
-      `${tally.answered} answered, ${tally.brokenOff} broken off, failures ${JSON.stringify(Object.fromEntries(tally.failures))}`,
-    )
-    const warm = rests.slice(WARM_UP_RESTS)
-    const heap = slope(warm.map(({ heapMiB }) => heapMiB)) * (warm.length - 1)
-    const resources = slope(warm.map(total)) * (warm.length - 1)
-    t.diagnostic(`over ${warm.length} rests: heap ${heap.toFixed(1)} MiB, active ${resources.toFixed(1)}`)
+    const report = reportOf(tally, seen, rests.slice(WARM_UP_RESTS), performance.now() - start)
+    keepReport("soak", report)
+    console.log(soakLines(report).join("\n"))
     assert.deepEqual([...new Set(tally.bugs)], [])
-    assert.ok(heap < MOST_HEAP_MIB, `the heap grew by ${heap} MiB`)
-    assert.ok(resources < MOST_RESOURCES, `sockets and timers grew by ${resources}`)
+    assert.ok(report.heap.growth < MOST_HEAP_MIB, `the heap grew by ${report.heap.growth} MiB`)
+    const { growth } = report.active
+    assert.ok(growth < MOST_RESOURCES, `sockets and timers grew by ${growth}`)
   } finally {
     await close()
   }
