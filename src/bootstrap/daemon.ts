@@ -10,6 +10,7 @@ import { TENANT_ERASER_OPERATIONS } from "../domain/control/erasure.ts"
 import { systemClock } from "../domain/kernel/clock.ts"
 import { createServer } from "../rpc/server.ts"
 import type { Addresses, RpcServer } from "../rpc/server-options.ts"
+import type { TransportFactory } from "../rpc/transport.ts"
 import { Pages } from "../services/paging.ts"
 import type { FaultPlan } from "../stores/decorators/faults.ts"
 import { getOrCreateSecret, type SqlEngine, sweepIdempotency } from "../stores/postgres/index.ts"
@@ -140,6 +141,7 @@ async function start(
     tenants: control.directory,
     observer: telemetry.rpc,
     limits: rpcLimits(config),
+    makeTransport: await transportFactory(config),
     reflection: config.listen.reflection,
     ops: { metrics: () => telemetry.metrics.expose(), readiness: () => monitor.notReady() },
   })
@@ -167,6 +169,13 @@ async function start(
       }
     },
   }
+}
+
+/** The library is loaded where it is asked for: it costs memory and time. */
+async function transportFactory({ listen }: Config): Promise<TransportFactory | undefined> {
+  if (listen.transport === "http2") return undefined
+  const { createGrpcJsTransport } = await import("../rpc/transports/grpc-js.ts")
+  return createGrpcJsTransport
 }
 
 function tellSlowStarts(engines: readonly OpenEngine[], { logger }: Telemetry): void {

@@ -5,6 +5,7 @@ import type { HealthRegistry } from "./builtin/health-registry.ts"
 import type { Awaitable, Service } from "./handler.ts"
 import type { RpcLimits } from "./limits.ts"
 import type { CallObserver } from "./telemetry-seam.ts"
+import type { TransportFactory } from "./transport.ts"
 
 /** Where to listen. */
 export interface ListenOptions {
@@ -49,6 +50,8 @@ export interface ServerOptions {
   /** Undefined: telemetry is off. */
   readonly observer?: CallObserver | undefined
   readonly limits?: Partial<RpcLimits> | undefined
+  /** What serves gRPC; the daemon's own layer on node:http2 unless given. */
+  readonly makeTransport?: TransportFactory | undefined
   /** The share of the memory that is used, 0 to 1; a test sets it. */
   readonly memoryShare?: (() => number) | undefined
   /** Server reflection; on unless false. */

@@ -15,17 +15,16 @@ import { OpsServer } from "./ops-server.ts"
 import { createPort, superviseConnections } from "./port.ts"
 import type { Addresses, RpcServer, ServerOptions, ServerStats } from "./server-options.ts"
 import { listening, listenOnSocketFile } from "./socket-file.ts"
-import type { Methods, Transport } from "./transport.ts"
+import type { Transport, TransportFactory } from "./transport.ts"
 import { createConnectHandler } from "./transports/connect.ts"
-import { createGrpcJsTransport } from "./transports/grpc-js.ts"
+import { createHttp2Transport } from "./transports/http2.ts"
 
 export type * from "./server-options.ts"
 
 /** How long health watchers have to hear of a drain before their streams are closed. */
 const WATCHERS_MS = 20
-
-/** Makes the transport for HTTP/2 connections; a test passes another one to show that nothing else depends on which. */
-export type TransportFactory = (methods: Methods, limits: RpcLimits) => Transport
+/** How long callers whose call was cut have to take its status. */
+const LAST_STATUS_MS = 500
 
 /** Whether every caller has to show a credential. Only then may strangers reach the port. */
 function isRequired(authenticator: Authenticator | undefined): boolean {
@@ -33,11 +32,8 @@ function isRequired(authenticator: Authenticator | undefined): boolean {
 }
 
 /** Compiles the services and prepares the listeners; nothing is bound before `start`. */
-export function createServer(
-  options: ServerOptions,
-  makeTransport: TransportFactory = createGrpcJsTransport,
-): RpcServer {
-  return new Edge(options, makeTransport)
+export function createServer(options: ServerOptions): RpcServer {
+  return new Edge(options, options.makeTransport ?? createHttp2Transport)
 }
 
 class Edge implements RpcServer {
@@ -120,14 +116,10 @@ class Edge implements RpcServer {
     this.#active.abort(false)
     this.#transport.drain()
     this.#http.closeIdleConnections()
-    const timer = new AbortController()
-    const grace = delay(Math.max(0, end - Date.now()), undefined, { signal: timer.signal }).catch(() => {})
-    await Promise.race([this.#idle(), grace])
-    timer.abort()
+    await this.#idleWithin(end - Date.now())
     if (this.#active.size > 0) {
       this.#active.abort(true)
-      // One turn for the last statuses to be written.
-      await delay(WATCHERS_MS)
+      await this.#idleWithin(LAST_STATUS_MS)
     }
     await this.stop()
   }
@@ -156,6 +148,13 @@ class Edge implements RpcServer {
         return socket.destroyed ? undefined : new Promise((resolve) => socket.once("close", resolve))
       }),
     )
+  }
+
+  async #idleWithin(ms: number): Promise<void> {
+    const timer = new AbortController()
+    const limit = delay(Math.max(0, ms), undefined, { signal: timer.signal }).catch(() => {})
+    await Promise.race([this.#idle(), limit])
+    timer.abort()
   }
 
   /** Compiles one type's rules per turn, so that calls that come meanwhile wait for one at the most. */

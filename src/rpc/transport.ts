@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream"
 import type { CompiledMethod } from "./compile.ts"
+import type { RpcLimits } from "./limits.ts"
 
 /** A server for one wire protocol. It is handed connections, so that several protocols can share a port. */
 export interface Transport {
@@ -13,3 +14,6 @@ export interface Transport {
 
 /** What a transport serves: methods by path. */
 export type Methods = ReadonlyMap<string, CompiledMethod>
+
+/** Makes the transport for HTTP/2 connections. Nothing else depends on which one it is. */
+export type TransportFactory = (methods: Methods, limits: RpcLimits) => Transport

@@ -22,7 +22,6 @@ import {
   TenantStatus,
 } from "../../src/gen/keelplane/v1/control_service_pb.ts"
 import { createServer, type RpcServer } from "../../src/rpc/server.ts"
-import { createGrpcJsTransport } from "../../src/rpc/transports/grpc-js.ts"
 import { createBillingService } from "../../src/services/billing-service.ts"
 import { createControlService } from "../../src/services/control-service.ts"
 import { Pages } from "../../src/services/paging.ts"
@@ -52,34 +51,31 @@ describe("control and billing services", { timeout: 120_000 }, () => {
     const silent = () => {}
     const tenants = createTenantStore(deps)
     await tenants.ensure(systemScope(), DEFAULT_TENANT)
-    server = createServer(
-      {
-        services: [
-          createControlService({
-            tenants,
-            users: createUserStore(deps),
-            agents: createAgentStore(deps),
-            keys: createApiKeyStore(deps),
-            roles: createRoleStore(deps),
-            configs: createConfigStore(deps),
-            signals: createControlSignals(),
-            minter: createTokenMinter(),
-            flows: controlFlows(engine, clock).flows,
-            pages,
-            clock,
-          }),
-          createBillingService({
-            usage: createUsageStore(deps),
-            budgets: createBudgetStore(deps),
-            pages,
-            clock,
-          }),
-        ],
-        listen: { tcp: { host: "127.0.0.1", port: 0 } },
-        logger: { info: silent, warn: silent, error: silent },
-      },
-      createGrpcJsTransport,
-    )
+    server = createServer({
+      services: [
+        createControlService({
+          tenants,
+          users: createUserStore(deps),
+          agents: createAgentStore(deps),
+          keys: createApiKeyStore(deps),
+          roles: createRoleStore(deps),
+          configs: createConfigStore(deps),
+          signals: createControlSignals(),
+          minter: createTokenMinter(),
+          flows: controlFlows(engine, clock).flows,
+          pages,
+          clock,
+        }),
+        createBillingService({
+          usage: createUsageStore(deps),
+          budgets: createBudgetStore(deps),
+          pages,
+          clock,
+        }),
+      ],
+      listen: { tcp: { host: "127.0.0.1", port: 0 } },
+      logger: { info: silent, warn: silent, error: silent },
+    })
     const { tcp } = await server.start()
     transport = createGrpcTransport({ baseUrl: `http://127.0.0.1:${tcp?.port}` })
     control = createClient(ControlService, transport)

@@ -22,7 +22,6 @@ import {
   SessionStatus,
 } from "../../src/gen/keelplane/v1/session_service_pb.ts"
 import { createServer, type RpcServer } from "../../src/rpc/server.ts"
-import { createGrpcJsTransport } from "../../src/rpc/transports/grpc-js.ts"
 import { createEventService } from "../../src/services/event-service.ts"
 import { Pages } from "../../src/services/paging.ts"
 import { createSessionService } from "../../src/services/session-service.ts"
@@ -43,17 +42,14 @@ describe("event and session services", { timeout: 120_000 }, () => {
     log = new EventLog(createPostgresEventStore(engine.database, options))
     const sessions = createPostgresSessionStore(engine.database, options)
     const silent = () => {}
-    server = createServer(
-      {
-        services: [
-          createEventService({ events: log, pages, clock: systemClock }),
-          createSessionService({ sessions, pages }),
-        ],
-        listen: { tcp: { host: "127.0.0.1", port: 0 } },
-        logger: { info: silent, warn: silent, error: silent },
-      },
-      createGrpcJsTransport,
-    )
+    server = createServer({
+      services: [
+        createEventService({ events: log, pages, clock: systemClock }),
+        createSessionService({ sessions, pages }),
+      ],
+      listen: { tcp: { host: "127.0.0.1", port: 0 } },
+      logger: { info: silent, warn: silent, error: silent },
+    })
     const { tcp } = await server.start()
     transport = createGrpcTransport({ baseUrl: `http://127.0.0.1:${tcp?.port}` })
   })

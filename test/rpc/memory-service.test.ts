@@ -18,7 +18,6 @@ import {
   StorageMode,
 } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
 import { createServer, type RpcServer } from "../../src/rpc/server.ts"
-import { createGrpcJsTransport } from "../../src/rpc/transports/grpc-js.ts"
 import { createMemoryService } from "../../src/services/memory-service.ts"
 import { Pages } from "../../src/services/paging.ts"
 import { createLexicalEmbedder } from "../../src/stores/embedders/index.ts"
@@ -50,14 +49,11 @@ describe("memory service", { timeout: 120_000 }, () => {
       clock: systemClock,
       newId: () => uuidv7(),
     })
-    server = createServer(
-      {
-        services: [service],
-        listen: { tcp: { host: "127.0.0.1", port: 0 } },
-        logger: { info: silent, warn: silent, error: silent },
-      },
-      createGrpcJsTransport,
-    )
+    server = createServer({
+      services: [service],
+      listen: { tcp: { host: "127.0.0.1", port: 0 } },
+      logger: { info: silent, warn: silent, error: silent },
+    })
     const { tcp } = await server.start()
     memory = clientOf(createGrpcTransport({ baseUrl: `http://127.0.0.1:${tcp?.port}` }))
   })

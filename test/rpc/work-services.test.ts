@@ -23,7 +23,6 @@ import {
 } from "../../src/gen/keelplane/v1/job_service_pb.ts"
 import { LockService } from "../../src/gen/keelplane/v1/lock_service_pb.ts"
 import { createServer, type RpcServer } from "../../src/rpc/server.ts"
-import { createGrpcJsTransport } from "../../src/rpc/transports/grpc-js.ts"
 import { createAuditService } from "../../src/services/audit-service.ts"
 import { createJobService } from "../../src/services/job-service.ts"
 import { createLockService } from "../../src/services/lock-service.ts"
@@ -42,18 +41,15 @@ describe("job, audit and lock services", { timeout: 120_000 }, () => {
     engine = await embeddedDatabase()
     const pages = new Pages(new Uint8Array(32).fill(7))
     const silent = () => {}
-    server = createServer(
-      {
-        services: [
-          createJobService({ jobs: new JobQueue(createPostgresJobStore(engine.database)), pages }),
-          createAuditService({ audit: createPostgresAuditStore(engine.database), pages }),
-          createLockService({ locks: new LockQueue(createPostgresLockStore(engine.database)) }),
-        ],
-        listen: { tcp: { host: "127.0.0.1", port: 0 } },
-        logger: { info: silent, warn: silent, error: silent },
-      },
-      createGrpcJsTransport,
-    )
+    server = createServer({
+      services: [
+        createJobService({ jobs: new JobQueue(createPostgresJobStore(engine.database)), pages }),
+        createAuditService({ audit: createPostgresAuditStore(engine.database), pages }),
+        createLockService({ locks: new LockQueue(createPostgresLockStore(engine.database)) }),
+      ],
+      listen: { tcp: { host: "127.0.0.1", port: 0 } },
+      logger: { info: silent, warn: silent, error: silent },
+    })
     const { tcp } = await server.start()
     transport = createGrpcTransport({ baseUrl: `http://127.0.0.1:${tcp?.port}` })
   })

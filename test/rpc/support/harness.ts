@@ -36,19 +36,17 @@ export async function open(way: Way, options: Partial<ServerOptions> = {}): Prom
   const write = (fields: Readonly<Record<string, unknown>>, message: string) =>
     logged.push({ fields, message })
   const folder = mkdtempSync(join(tmpdir(), "keelplane-rpc-"))
-  const server = createServer(
-    {
-      services: [createProbe(log)],
-      listen: {
-        tcp: { host: "127.0.0.1", port: 0 },
-        unix: join(folder, "s"),
-        ops: { host: "127.0.0.1", port: 0 },
-      },
-      logger: { info: write, warn: write, error: write },
-      ...options,
+  const server = createServer({
+    services: [createProbe(log)],
+    listen: {
+      tcp: { host: "127.0.0.1", port: 0 },
+      unix: join(folder, "s"),
+      ops: { host: "127.0.0.1", port: 0 },
     },
-    way.startsWith("http2") ? createHttp2Transport : createGrpcJsTransport,
-  )
+    logger: { info: write, warn: write, error: write },
+    makeTransport: way.startsWith("grpc-js") ? createGrpcJsTransport : createHttp2Transport,
+    ...options,
+  })
   const { tcp, ops } = await server.start()
   if (tcp === undefined || ops === undefined) throw new Error("the server did not bind")
   const target = way.endsWith("unix") ? `unix:${join(folder, "s")}` : `127.0.0.1:${tcp.port}`
