@@ -98,9 +98,7 @@ describe("faults of Cassandra", { skip: ringSkip, timeout: 900_000 }, () => {
   it("credential", async () => {
     await playCell(subject, {
       fault: "credential",
-      must: [],
-      // The driver does not tell a session that was open why it cannot open it again.
-      oneOf: ["STORE_AUTH", "STORE_UNAVAILABLE"],
+      must: ["STORE_AUTH"],
       may: CUT_OFF,
       inflict: async () => {
         await administer(plan, "alter role daemon with password = 'second'")

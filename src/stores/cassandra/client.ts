@@ -29,6 +29,20 @@ const RECONNECT_MAX_MS = 5_000
 /** Most statements that stay prepared; there are about a hundred. */
 const MAX_PREPARED = 1_000
 
+/** What became of the last login. The driver does not tell callers why it has no connection any more. */
+class Logins extends cassandra.metrics.DefaultMetrics {
+  refused = false
+
+  override onAuthenticationError(error: Error): void {
+    if (error instanceof cassandra.errors.AuthenticationError) this.refused = true
+  }
+}
+
+/** Whether the cluster refused the credentials of the client the last time that it logged in. */
+export function isLoginRefused({ metrics }: cassandra.Client): boolean {
+  return metrics instanceof Logins && metrics.refused
+}
+
 /** A connected client, in `keyspace` when given. Rejects with STORE_UNAVAILABLE, STORE_AUTH or SCHEMA_MISMATCH. */
 export async function connectClient(
   settings: ClientSettings,
@@ -82,11 +96,16 @@ function clientOf(
   loadBalancing: cassandra.policies.loadBalancing.LoadBalancingPolicy,
 ): cassandra.Client {
   const { address, speculativeMs } = settings
-  const authProvider = address.user === undefined ? undefined : loginOf(settings, address.user)
+  const logins = new Logins()
+  const welcomed = () => {
+    logins.refused = false
+  }
+  const authProvider = address.user === undefined ? undefined : loginOf(settings, address.user, welcomed)
   const sslOptions = address.tls === "off" ? undefined : tlsOf(address.tls, address.caFile)
   return new cassandra.Client({
     contactPoints: [...address.contactPoints],
     applicationName: "keelplane",
+    metrics: logins,
     ...(authProvider === undefined ? {} : { authProvider }),
     ...(sslOptions === undefined ? {} : { sslOptions }),
     policies: {
@@ -127,7 +146,7 @@ function tlsOf(mode: TlsMode, caFile: string | undefined) {
 type Respond = (error: unknown, token?: Buffer) => void
 
 /** Plain login with a password that may change while the daemon runs. */
-function loginOf(settings: ClientSettings, user: string): cassandra.auth.AuthProvider {
+function loginOf(settings: ClientSettings, user: string, welcomed: () => void): cassandra.auth.AuthProvider {
   const source = settings.password ?? (() => settings.address.password ?? "")
   // Some servers ask for the token right away, others first ask for it.
   const respond = async (callback: Respond) => {
@@ -142,7 +161,7 @@ function loginOf(settings: ClientSettings, user: string): cassandra.auth.AuthPro
       return {
         initialResponse: (callback) => void respond(callback as Respond),
         evaluateChallenge: (_challenge, callback) => void respond(callback as Respond),
-        onAuthenticationSuccess: () => undefined,
+        onAuthenticationSuccess: welcomed,
       }
     }
   }

@@ -4,9 +4,17 @@
  */
 import cassandra from "cassandra-driver"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { isLoginRefused } from "./client.ts"
 import type { Connection } from "./connection.ts"
 import type { Applied, Cluster, ReadOptions, Row, Statement } from "./database.ts"
-import { type Effect, outcomeUnknown, scopeEnded, storeUnavailable, toDomainError } from "./errors.ts"
+import {
+  type Effect,
+  outcomeUnknown,
+  scopeEnded,
+  storeAuth,
+  storeUnavailable,
+  toDomainError,
+} from "./errors.ts"
 import type { Flight } from "./flight.ts"
 
 export type { Applied, Cluster, ReadOptions, Row, Statement } from "./database.ts"
@@ -151,7 +159,8 @@ export class Session implements Cluster {
     try {
       return await Promise.race([answer, late.promise])
     } catch (error) {
-      throw toDomainError(error, effect, scope)
+      const told = toDomainError(error, effect, scope)
+      throw told.reason === "STORE_UNAVAILABLE" && isLoginRefused(client) ? storeAuth(error) : told
     } finally {
       late.stop()
     }
