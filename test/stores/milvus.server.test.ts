@@ -13,6 +13,8 @@ import { openMilvus } from "../../src/stores/milvus/index.ts"
 import { rejects } from "../contract/memory-support.ts"
 import { freePort, milvusLite, milvusStandalone, testMilvus } from "../engines/milvus.ts"
 import { freshTenant } from "../engines/pglite.ts"
+import { TcpProxy } from "../support/proxy.ts"
+import { until } from "../support/until.ts"
 
 const place = { ref: "1", dimension: 2, metric: "COSINE", index: { kind: "FLAT" } } as const
 const collection = { ...place, id: "c" } as unknown as Collection
@@ -26,6 +28,13 @@ const row = {
   updateTimeMs: 0,
   expireTimeMs: undefined,
 }
+
+/** Longer than the pauses of a client that looks less and less often are short. */
+const AWAY_MS = 16_000
+const BACK_MS = 6_000
+/** So slow that calls which wait for others that were given up would be late. */
+const SLOW_MS = 1_000
+const GIVEN_UP = 60
 
 function within(ms: number): CallScope {
   return { ...systemScope(freshTenant()), deadlineMs: Date.now() + ms }
@@ -63,6 +72,53 @@ describe("a Milvus that is not there", { timeout: 60_000 }, () => {
     await engine.close()
   })
 })
+
+describe("a Milvus that comes back", { skip: milvusStandalone.skip, timeout: 300_000 }, () => {
+  it("is used again within seconds, however long it was away", async () => {
+    const proxy = await TcpProxy.to(Number(new URL(await milvusStandalone.url()).port))
+    const engine = openMilvus({ url: through(proxy, await milvusStandalone.url()) })
+    const answers = () =>
+      engine.ping(within(20_000)).then(
+        () => true,
+        () => false,
+      )
+    await until("it answers", answers, 60_000)
+    await proxy.refuse()
+    const away = Date.now()
+    await until("it was away", async () => !(await answers()) && Date.now() - away > AWAY_MS, 60_000)
+    await proxy.accept()
+    const back = Date.now()
+    await until("it answers again", answers, 60_000)
+    assert.ok(Date.now() - back < BACK_MS, `only ${Date.now() - back} ms after it came back`)
+    await engine.close()
+    await proxy.close()
+  })
+
+  it("is not kept from others by calls that were given up", async () => {
+    const proxy = await TcpProxy.to(Number(new URL(await milvusStandalone.url()).port))
+    const engine = openMilvus({ url: through(proxy, await milvusStandalone.url()) })
+    await until("it answers", () => engine.ping(within(20_000)).then(() => true), 60_000)
+    proxy.delay(SLOW_MS)
+    const controller = new AbortController()
+    const scope = { ...within(60_000), signal: controller.signal }
+    const givenUp = Array.from({ length: GIVEN_UP }, () => rejects(engine.ping(scope), "CANCELLED"))
+    // A moment, so that they are under way.
+    await new Promise((resolve) => setTimeout(resolve, SLOW_MS / 10))
+    controller.abort()
+    await Promise.all(givenUp)
+    assert.equal(engine.stats().waiting, 0)
+    await engine.ping(within(5 * SLOW_MS * 2))
+    await engine.close()
+    await proxy.close()
+  })
+})
+
+/** The same server, by way of the proxy. */
+function through({ port }: TcpProxy, server: string): string {
+  const url = new URL(server)
+  url.port = String(port)
+  return url.href
+}
 
 describe("what is known of a failure", () => {
   const grpc = (code: number, details: string) => Object.assign(new Error(details), { code, details })

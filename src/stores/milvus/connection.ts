@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT_MS = 5_000
 const STUBS = 2
 /**
  * How the connection is kept: a server that was away is looked for every second again, and not, as by default, after up to two minutes; one
- * that is busy may take its time to answer a ping.
+ * that is busy may take its time to answer a ping; and none is pinged for nothing, which some servers end the connection for.
  */
 const CHANNEL_OPTIONS = {
   "grpc.enable_retries": 0,
@@ -32,6 +32,7 @@ const CHANNEL_OPTIONS = {
   "grpc.max_reconnect_backoff_ms": 1_000,
   "grpc.keepalive_time_ms": 10_000,
   "grpc.keepalive_timeout_ms": 10_000,
+  "grpc.keepalive_permit_without_calls": 0,
 }
 
 /** The driver's client. */
