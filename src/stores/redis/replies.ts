@@ -14,7 +14,7 @@ interface Open {
 }
 
 const [TEXT, FAILURE, NUMBER, BYTES, LIST] = [0x2b, 0x2d, 0x3a, 0x24, 0x2a]
-const [MINUS, ZERO, CR] = [0x2d, 0x30, 0x0d]
+const [MINUS, ZERO, CR, LF] = [0x2d, 0x30, 0x0d, 0x0a]
 
 /** See the file's comment. Texts are views of the pieces that came in. */
 export class Replies {
@@ -22,10 +22,10 @@ export class Replies {
   #open: Open | undefined
   /** Of a list; the whole answer is a failure then. */
   #failure: ReplyError | undefined
-  /** What is not whole yet, how much it is, and how much it must be to be looked at again. */
+  /** What is not whole yet, how much it is, and how much it will be; undefined: up to the end of its line. */
   #parts: Buffer[] = []
   #held = 0
-  #needed = 0
+  #needed: number | undefined
 
   constructor(tell: (answer: Answer | ReplyError) => void) {
     this.#tell = tell
@@ -34,15 +34,24 @@ export class Replies {
   /** Takes a piece. Raises TypeError for what is not the protocol. */
   read(piece: Buffer): void {
     let from = piece
-    if (this.#held > 0) {
-      this.#parts.push(piece)
-      this.#held += piece.length
-      if (this.#held < this.#needed) return
-      from = Buffer.concat(this.#parts, this.#held)
+    // Only what was cut is put together; the rest is read where it is.
+    while (this.#held > 0) {
+      const missing = this.#needed === undefined ? from.indexOf(LF) + 1 : this.#needed - this.#held
+      const isEnough = missing > 0 && missing <= from.length
+      const part = isEnough ? from.subarray(0, missing) : from
+      this.#parts.push(part)
+      this.#held += part.length
+      if (!isEnough) return
+      const joined = Buffer.concat(this.#parts, this.#held)
+      from = from.subarray(missing)
       this.#parts = []
       this.#held = 0
+      this.#hold(joined, this.#readAll(joined))
     }
-    const at = this.#readAll(from)
+    this.#hold(from, this.#readAll(from))
+  }
+
+  #hold(from: Buffer, at: number): void {
     if (at === from.length) return
     this.#parts.push(from.subarray(at))
     this.#held = from.length - at
@@ -57,7 +66,7 @@ export class Replies {
       const type = from[at++]
       if (type === TEXT || type === FAILURE) {
         const line = from.indexOf(CR, at)
-        if (line < 0 || line + 1 >= end) return this.#wait(begun, end + 1)
+        if (line < 0 || line + 1 >= end) return this.#wait(begun, undefined)
         const text = from.subarray(at, line)
         this.#put(type === TEXT ? text : new ReplyError(text.toString()))
         at = line + 2
@@ -71,7 +80,7 @@ export class Replies {
         else value = value * 10 + digit - ZERO
       }
       at += 2
-      if (at > end) return this.#wait(begun, end + 1)
+      if (at > end) return this.#wait(begun, undefined)
       value *= sign
       if (type === BYTES) {
         if (value < 0) this.#put(null)
@@ -89,8 +98,8 @@ export class Replies {
     return at
   }
 
-  #wait(begun: number, end: number): number {
-    this.#needed = end - begun
+  #wait(begun: number, end: number | undefined): number {
+    this.#needed = end === undefined ? undefined : end - begun
     return begun
   }
 
