@@ -105,7 +105,7 @@ async function start(
   undo.add(() => readiness.stop())
   const guards = createGuards(config, telemetry, engines, readiness, faults)
   undo.add(async () => guards.close())
-  const outboxes = new Outboxes(engines, guards, telemetry.logger)
+  const outboxes = new Outboxes(engines, guards, telemetry)
   const kit = createKit(config, telemetry, engines, guards, readiness, outboxes)
   const drain = Promise.withResolvers<void>()
   const planes: Plane[] = []

@@ -1,10 +1,10 @@
 /** The outbox of each SQL database, and the relays that this daemon runs over them. */
-import type { Logger } from "../domain/kernel/logger.ts"
 import { type OperatedOutbox, OutboxOperators } from "../domain/outbox/operators.ts"
 import { OUTBOX_STORE_OPERATIONS, type OutboxStore } from "../domain/outbox/ports.ts"
 import { Relay, type RelayCounts, type RelayTopic } from "../domain/outbox/relay.ts"
 import { createOutboxSignals, type OutboxSignals } from "../domain/outbox/signals.ts"
 import { createPostgresOutboxStore } from "../stores/postgres/outbox-store.ts"
+import type { Telemetry } from "../telemetry/index.ts"
 import type { OpenEngine, StoreName } from "./engines/engine.ts"
 import type { Guards } from "./guards.ts"
 
@@ -29,11 +29,15 @@ interface OwnOutbox extends Outbox {
 export class Outboxes {
   readonly operators: OutboxOperators
   readonly #outboxes: readonly OwnOutbox[]
-  readonly #logger: Logger
+  readonly #telemetry: Pick<Telemetry, "logger" | "deliveries">
   readonly #relays = new Map<string, Relay>()
 
-  constructor(engines: readonly OpenEngine[], guards: Guards, logger: Logger) {
-    this.#logger = logger
+  constructor(
+    engines: readonly OpenEngine[],
+    guards: Guards,
+    telemetry: Pick<Telemetry, "logger" | "deliveries">,
+  ) {
+    this.#telemetry = telemetry
     this.#outboxes = engines.flatMap((engine) => {
       // Whoever opens the breakers of the memory store must not stop audit records with them.
       const home = engine.stores.find((store) => store === "control") ?? engine.stores[0]
@@ -75,7 +79,8 @@ export class Outboxes {
     for (const { engine, store, signals, topics } of this.#outboxes) {
       if (topics.length === 0) continue
       const pollMs = engine.place === "embedded" ? ALONE_POLL_MS : undefined
-      const relay = new Relay({ store, signals, topics, logger: this.#logger, pollMs })
+      const { logger, deliveries: tracer } = this.#telemetry
+      const relay = new Relay({ store, signals, topics, logger, tracer, pollMs })
       this.#relays.set(engine.name, relay)
       relay.start()
     }

@@ -1,5 +1,6 @@
 import type { DomainError } from "../domain/kernel/errors.ts"
 import { DEFAULT_TENANT, type Idempotency, type TenantId } from "../domain/kernel/scope.ts"
+import type { TraceContext } from "../domain/kernel/trace.ts"
 import type { CompiledMethod } from "./compile.ts"
 import type { CallContext, Principal } from "./handler.ts"
 import type { RpcStatus } from "./status.ts"
@@ -69,7 +70,7 @@ export abstract class Call implements CallContext {
     return this.principal.id
   }
 
-  get trace(): object | undefined {
+  get trace(): TraceContext | undefined {
     return this.observed?.trace
   }
 

@@ -1,9 +1,10 @@
 /** Where telemetry hooks into calls. src/telemetry implements it; with no observer a call pays one branch at start-up. */
+import type { TraceContext } from "../domain/kernel/trace.ts"
 
 /** One observed call. */
 export interface ObservedCall {
-  /** The OpenTelemetry context for the spans of store calls; becomes `scope.trace`. */
-  readonly trace?: object | undefined
+  /** What the spans of store calls hang on; becomes `scope.trace`. */
+  readonly trace?: TraceContext | undefined
   /** For the log line of an internal error; undefined when the call is not traced. */
   readonly traceId?: string | undefined
   /** The call has ended with this gRPC status code (0 to 16) and, for failures, this reason. Called exactly once. */

@@ -21,6 +21,8 @@ export interface Telemetry {
   readonly metrics: MetricRegistry
   readonly rpc: RpcObserver
   readonly stores: StoreObserver
+  /** Spans of the relays' deliveries; undefined when tracing is off. */
+  readonly deliveries: Pick<Tracing, "startDelivery"> | undefined
   /** Sends what is left. */
   stop(): Promise<void>
 }
@@ -36,6 +38,7 @@ export async function startTelemetry(options: TelemetryOptions): Promise<Telemet
     metrics,
     rpc: new RpcObserver(metrics, tracing),
     stores: new StoreObserver(metrics, tracing),
+    deliveries: tracing,
     stop: async () => {
       stopProcessMetrics()
       await tracing?.shutdown()

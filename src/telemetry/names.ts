@@ -107,6 +107,7 @@ export const ATTRIBUTE = {
   rpcStatus: "rpc.status_code",
   errorType: "error.type",
   store: "keelplane.store",
+  topic: "messaging.destination.name",
   dbOperation: "db.operation.name",
 } as const
 

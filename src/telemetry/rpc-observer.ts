@@ -1,4 +1,5 @@
 /** Measures calls at the edge, and begins their span when tracing is on. */
+import type { TraceContext } from "../domain/kernel/trace.ts"
 import type { CallObserver, ObservedCall } from "../rpc/telemetry-seam.ts"
 import type { Counter, Histogram, MetricRegistry } from "./metrics.ts"
 import { LABEL, METRIC } from "./names.ts"
@@ -49,8 +50,8 @@ class Call implements ObservedCall {
     this.#span = span
   }
 
-  get trace(): object | undefined {
-    return this.#span?.context
+  get trace(): TraceContext | undefined {
+    return this.#span?.trace
   }
 
   get traceId(): string | undefined {

@@ -1,4 +1,5 @@
 /** Measures store calls, and puts a span around them when the call is traced. */
+import type { TraceContext } from "../domain/kernel/trace.ts"
 import type { Counter, Histogram, MetricRegistry } from "./metrics.ts"
 import { LABEL, METRIC } from "./names.ts"
 import type { StoreSpan, Tracing } from "./tracing.ts"
@@ -7,12 +8,12 @@ import type { StoreSpan, Tracing } from "./tracing.ts"
 export class OperationSeries {
   readonly #duration: Histogram
   readonly #errors: (reason: string) => Counter
-  readonly #startSpan: ((parent: object) => StoreSpan) | undefined
+  readonly #startSpan: ((parent: TraceContext) => StoreSpan) | undefined
 
   constructor(
     duration: Histogram,
     errors: (reason: string) => Counter,
-    startSpan: ((parent: object) => StoreSpan) | undefined,
+    startSpan: ((parent: TraceContext) => StoreSpan) | undefined,
   ) {
     this.#duration = duration
     this.#errors = errors
@@ -20,7 +21,7 @@ export class OperationSeries {
   }
 
   /** A span under `parent`; undefined when the call is not traced. */
-  start(parent: object | undefined): StoreSpan | undefined {
+  start(parent: TraceContext | undefined): StoreSpan | undefined {
     return parent === undefined ? undefined : this.#startSpan?.(parent)
   }
 

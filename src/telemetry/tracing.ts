@@ -8,6 +8,7 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api"
+import type { TraceContext } from "../domain/kernel/trace.ts"
 import { ATTRIBUTE, TRACER } from "./names.ts"
 import { parseTraceparent } from "./trace-context.ts"
 
@@ -20,18 +21,43 @@ export interface TracingOptions {
   readonly version: string
 }
 
+/** An OpenTelemetry context as calls carry it. */
+export class SpanTrace implements TraceContext {
+  readonly context: Context
+
+  constructor(context: Context) {
+    this.context = context
+  }
+
+  get traceparent(): string {
+    const span = trace.getSpanContext(this.context)
+    if (span === undefined) return ""
+    return `00-${span.traceId}-${span.spanId}-${(span.traceFlags & 0xff).toString(16).padStart(2, "0")}`
+  }
+}
+
 /** A server span. */
 export interface CallSpan {
-  /** The context of its children. */
-  readonly context: object
+  /** What its children hang on. */
+  readonly trace: TraceContext
   readonly traceId: string | undefined
   end(code: number, reason: string | undefined): void
+}
+
+/** A span of one delivery of entries of the outbox. */
+export interface DeliverySpan {
+  readonly trace: TraceContext
+  /** With the reason of its first failure, where it had one. */
+  end(reason: string | undefined): void
 }
 
 /** A span of one store call. */
 export interface StoreSpan {
   end(reason: string | undefined): void
 }
+
+/** Most links of one span. */
+const MAX_LINKS = 64
 
 const INTERNAL_CODES = new Set([2, 4, 12, 13, 14, 15])
 
@@ -52,16 +78,37 @@ export class Tracing {
     const attributes = { [ATTRIBUTE.rpcSystem]: "grpc", [ATTRIBUTE.rpcMethod]: method }
     const span = this.#tracer.startSpan(method, { kind: SpanKind.SERVER, attributes }, parent)
     return {
-      context: trace.setSpan(parent, span),
+      trace: new SpanTrace(trace.setSpan(parent, span)),
       traceId: span.spanContext().traceId,
       end: (code, reason) => endCall(span, code, reason),
     }
   }
 
-  /** Begins the span of a store call under `parent`, a context of {@link CallSpan}. */
-  startStoreCall(name: string, store: string, operation: string, parent: object): StoreSpan {
+  /**
+   * Begins the span of a delivery of entries that were added under `traceparents`: a child of one of those spans, of a sampled one
+   * where there is one, with links to the others. Undefined where none of them is any.
+   */
+  startDelivery(topic: string, traceparents: readonly string[]): DeliverySpan | undefined {
+    const origins = [...new Set(traceparents)].flatMap((text) => parseTraceparent(text) ?? [])
+    const [origin, ...others] = origins.sort((a, b) => b.traceFlags - a.traceFlags)
+    if (origin === undefined) return undefined
+    const parent = trace.setSpanContext(ROOT_CONTEXT, origin)
+    const links = others.slice(0, MAX_LINKS).map((context) => ({ context }))
+    const options = { kind: SpanKind.CONSUMER, attributes: { [ATTRIBUTE.topic]: topic }, links }
+    const span = this.#tracer.startSpan(`outbox ${topic}`, options, parent)
+    return {
+      trace: new SpanTrace(trace.setSpan(parent, span)),
+      end: (reason) => {
+        if (reason !== undefined) fail(span, reason)
+        span.end()
+      },
+    }
+  }
+
+  /** Begins the span of a store call under `parent`, which is one of this object's own. */
+  startStoreCall(name: string, store: string, operation: string, parent: TraceContext): StoreSpan {
     const attributes = { [ATTRIBUTE.store]: store, [ATTRIBUTE.dbOperation]: operation }
-    const span = this.#tracer.startSpan(name, { kind: SpanKind.CLIENT, attributes }, parent as Context)
+    const span = this.#tracer.startSpan(name, { kind: SpanKind.CLIENT, attributes }, contextOf(parent))
     return {
       end: (reason) => {
         if (reason !== undefined) fail(span, reason)
@@ -74,6 +121,10 @@ export class Tracing {
   shutdown(): Promise<void> {
     return this.#shutdown()
   }
+}
+
+function contextOf(parent: TraceContext): Context {
+  return parent instanceof SpanTrace ? parent.context : ROOT_CONTEXT
 }
 
 function endCall(span: Span, code: number, reason: string | undefined): void {

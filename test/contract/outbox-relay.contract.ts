@@ -217,6 +217,52 @@ export function outboxRelayContract(make: () => Promise<OutboxHarness>): void {
       assert.deepEqual(parked?.fault, { reason: "INTERNAL", message: "internal error" })
     })
 
+    it("hands its work over within the traces of the calls that added it", async () => {
+      const [topic, tenant] = [freshTopic(), harness.freshTenant()]
+      const traceparent = (n: number) => `00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333${n}-01`
+      const entries = outboxEntries(topic, tenant, "k", 3).map((entry, n) =>
+        n === 2 ? entry : { ...entry, traceparent: traceparent(n) },
+      )
+      await harness.add(entries)
+      const spans: unknown[] = []
+      const trace = { traceparent: "the delivery" }
+      const seen: unknown[] = []
+      const relay = new Relay({
+        store: harness.another(),
+        signals: createOutboxSignals(),
+        topics: [
+          {
+            topic,
+            handle: async (own) => {
+              seen.push(own.trace)
+              if (seen.length === 1) throw new DomainError("STORE_UNAVAILABLE", "away")
+            },
+            backoffMs: [1, 1],
+          },
+        ],
+        logger: silentLogger,
+        pollMs: POLL_MS,
+        tracer: {
+          startDelivery: (name, traceparents) => ({
+            trace,
+            end: (reason) => void spans.push([name, traceparents, reason]),
+          }),
+        },
+      })
+      relay.start()
+      await until(() => {
+        harness.clock.advance(1_000)
+        return spans.length === 2
+      }, "the delivery")
+      await relay.stop()
+      const origins = [traceparent(0), traceparent(1), ""]
+      assert.deepEqual(spans, [
+        [topic, origins, "STORE_UNAVAILABLE"],
+        [topic, origins, undefined],
+      ])
+      assert.deepEqual(seen, [trace, trace])
+    })
+
     it("stops at once, aborting handlers, and what they had not done is there for the next", async () => {
       const [topic, tenant] = [freshTopic(), harness.freshTenant()]
       await harness.add(outboxEntries(topic, tenant, "k", 2))

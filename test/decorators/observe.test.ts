@@ -97,7 +97,7 @@ test("only a traced call has a span", async () => {
   )
   await observed.read(scope)
   assert.deepEqual(spans, [])
-  await observed.read({ ...scope, trace: {} })
+  await observed.read({ ...scope, trace: { traceparent: "" } })
   assert.deepEqual(spans, ["start s p.read"])
 })
 

@@ -1,6 +1,7 @@
 /** The configuration suite on Cassandra; and its log among daemons, over a bad line, across segments, and owing audit records. */
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
+import { DomainError } from "../../src/domain/kernel/errors.ts"
 import type { JsonObject } from "../../src/domain/kernel/json.ts"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
 import { createCassandraAuditStore } from "../../src/stores/cassandra/audit-store.ts"
@@ -216,6 +217,31 @@ function owing(cluster: () => Promise<Cluster>): void {
       assert.ok((await store.repair(systemScope())) >= 1)
       assert.equal(await store.repair(systemScope()), 0)
       assert.deepEqual(await actions(scopes[1]), ["a", "b"])
+    })
+  })
+
+  describe("whoever wants to know of configuration changes", () => {
+    it("is told of each at least once, also of one that it could not be told of at first", async () => {
+      const cql = await cluster()
+      const clock = heldClock()
+      const told: string[] = []
+      let away = false
+      const changed = async ({ tenant }: CallScope, keys: readonly string[]) => {
+        if (away) throw new DomainError("STORE_UNAVAILABLE", "away")
+        told.push(...keys.map((key) => `${tenant}/${key}`))
+      }
+      const audit = createCassandraAuditStore({ cql, clock })
+      const store = createCassandraConfigStore({ cql, clock, audit, changed })
+      const scope = systemScope(freshTenant())
+      await store.put(scope, "a", struct({}), PLAIN)
+      assert.deepEqual(told, [`${scope.tenant}/a`])
+      away = true
+      assert.equal((await store.delete(scope, "a", PLAIN)).version, 2n)
+      await rejects(store.get(scope, "a"), "NOT_FOUND")
+      away = false
+      assert.equal(await store.repair(scope), 1)
+      assert.deepEqual(told, [`${scope.tenant}/a`, `${scope.tenant}/a`])
+      assert.equal(await store.repair(scope), 0)
     })
   })
 }

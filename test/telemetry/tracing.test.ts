@@ -74,3 +74,40 @@ test("without an endpoint nothing of the SDK is loaded", async () => {
   const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script])
   assert.equal(stdout, "")
 })
+
+test("a delivery of the outbox is under the call that owed it, and its store calls are under the delivery", async () => {
+  const { endpoint, all, close } = await collector()
+  const tracing = await startTracing({ endpoint, sampleRatio: 0, version: "0.0.0" })
+  const call = tracing.startCall("keelplane.v1.ControlService/PutConfig", (name) =>
+    name === "traceparent" ? `00-${TRACE_ID}-${SPAN_ID}-01` : undefined,
+  )
+  const { traceparent } = call.trace
+  assert.match(traceparent, new RegExp(`^00-${TRACE_ID}-[0-9a-f]{16}-01$`))
+  call.end(0, undefined)
+  const other = traceparent.replace(TRACE_ID, TRACE_ID.replace("0a", "1a"))
+  const unsampled = `00-${TRACE_ID.replace("0a", "2a")}-${SPAN_ID}-00`
+  const delivery = tracing.startDelivery("audit", ["", unsampled, traceparent, other, traceparent, "x"])
+  assert.ok(delivery?.trace.traceparent.startsWith(`00-${TRACE_ID}-`))
+  const record = new StoreObserver(new MetricRegistry(), tracing).operation("events", "audit.record")
+  record.end(1, undefined, record.start(delivery?.trace))
+  delivery?.end("STORE_UNAVAILABLE")
+  assert.equal(tracing.startDelivery("audit", ["", "x"]), undefined)
+  await tracing.shutdown()
+  close()
+  const sent = all()
+  assert.ok(sent.includes("outbox audit") && sent.includes("events audit.record"))
+  const times = (id: string | undefined) => sent.toString("hex").split(id ?? "none").length - 1
+  // Its own and the delivery's parent.
+  assert.equal(
+    times(traceparent.split("-")[2]),
+    3,
+    "the call, the delivery under it, and the link to the other with its id",
+  )
+  assert.equal(
+    times(delivery?.trace.traceparent.split("-")[2]),
+    2,
+    "the delivery and the store call under it",
+  )
+  assert.equal(times(TRACE_ID.replace("0a", "1a")), 1, "a link")
+  assert.equal(times(TRACE_ID.replace("0a", "2a")), 1, "a link")
+})

@@ -26,6 +26,7 @@ import { createUserStore } from "../../stores/postgres/user-store.ts"
 import type { Kit, Plane } from "../kit.ts"
 import { configPlace } from "./configs.ts"
 import { controlFlows, flowSweepers, type OtherPlanes } from "./flows.ts"
+import { cacheInvalidations } from "./invalidations.ts"
 
 const SWEEP_ROWS = 1_000
 
@@ -40,7 +41,8 @@ export async function controlPlane(kit: Kit, others: OtherPlanes): Promise<Contr
   const { database } = kit.sql("control")
   const elsewhere = kit.handle("events") !== kit.handle("control")
   const auditOutbox = elsewhere ? kit.outbox("control").signals : undefined
-  const deps = { database, clock: kit.clock, auditOutbox }
+  const invalidations = cacheInvalidations(kit, others.cache)
+  const deps = { database, clock: kit.clock, auditOutbox, invalidations }
   const rawTenants = createTenantStore(deps)
   const tenants = kit.guard("control", "tenants", rawTenants, TENANT_STORE_OPERATIONS)
   const keys = kit.guard("control", "keys", createApiKeyStore(deps), API_KEY_STORE_OPERATIONS)

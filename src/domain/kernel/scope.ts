@@ -1,4 +1,5 @@
 /** What every port call knows about the call it serves. */
+import type { TraceContext } from "./trace.ts"
 
 /** A tenant's id. Only {@link parseTenantId} and the built-in constants make one. */
 export type TenantId = string & { readonly __brand: "TenantId" }
@@ -41,8 +42,8 @@ export interface CallScope {
   readonly deadlineMs: number
   /** Set for mutations that carry a request_id. */
   readonly idempotency?: Idempotency | undefined
-  /** The OpenTelemetry context to hang spans on. Opaque to the domain; undefined when tracing is off. */
-  readonly trace?: object | undefined
+  /** What to hang spans on; undefined when tracing is off. */
+  readonly trace?: TraceContext | undefined
 }
 
 /**

@@ -2,7 +2,8 @@
 import { DomainError } from "../kernel/errors.ts"
 import type { Logger } from "../kernel/logger.ts"
 import { pause } from "../kernel/pause.ts"
-import { type CallScope, PLATFORM_TENANT, systemScope } from "../kernel/scope.ts"
+import { type CallScope, PLATFORM_TENANT, scopeWith, systemScope } from "../kernel/scope.ts"
+import type { TraceContext } from "../kernel/trace.ts"
 import type { Listener, WaitEnd } from "../kernel/wake-ups.ts"
 import { type DeliveryPolicy, deliver, type OutboxHandler } from "./deliver.ts"
 import type { OutboxBatch, OutboxStore } from "./ports.ts"
@@ -28,12 +29,23 @@ export interface RelayTopic {
   readonly backoffMs?: readonly [shortest: number, longest: number] | undefined
 }
 
+/** Shows deliveries in the traces of the calls that they are owed to. */
+export interface DeliveryTracer {
+  /** Begins the span of a delivery of entries with these origins; undefined where none is traced. */
+  startDelivery(
+    topic: string,
+    traceparents: readonly string[],
+  ): { readonly trace: TraceContext; end(reason: string | undefined): void } | undefined
+}
+
 /** How {@link Relay} works. */
 export interface RelayOptions {
   readonly store: OutboxStore
   readonly signals: OutboxSignals
   readonly topics: readonly RelayTopic[]
   readonly logger: Logger
+  /** Tracing is off by default. */
+  readonly tracer?: DeliveryTracer | undefined
   /** Between two looks for what other daemons have added, in milliseconds, at random. Default: 250 to 1000. */
   readonly pollMs?: readonly [shortest: number, longest: number] | undefined
 }
@@ -140,10 +152,14 @@ export class Relay {
       maxStrikes: topic.maxStrikes ?? 10,
       delayMs: (failures) => backoff(topic, failures),
     }
-    const { settlement, away, late } = await this.#within(timeoutMs, async (scope) => {
+    const origins = batch.entries.map(({ traceparent }) => traceparent)
+    const span = this.#options.tracer?.startDelivery(topic.topic, origins)
+    const { settlement, away, late } = await this.#within(timeoutMs, async (own) => {
+      const scope = span === undefined ? own : scopeWith(own, { trace: span.trace })
       const delivered = await deliver(scope, batch, topic.handle, policy)
       return { ...delivered, late: scope.signal.aborted && !this.#abort.signal.aborted }
     })
+    span?.end((settlement.park[0] ?? settlement.retry[0])?.fault.reason)
     this.#measure(topic, batch, late)
     // Settled even while the relay is being stopped: what is done need not be done again.
     const ms = this.#abort.signal.aborted ? LAST_SETTLING_MS : timeoutMs

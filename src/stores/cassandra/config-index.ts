@@ -19,19 +19,25 @@ export interface LogPlace {
   readonly beganMs: number
 }
 
+/** What a {@link ConfigIndex} is made of. */
+export interface ConfigIndexDeps {
+  readonly cql: Cluster
+  readonly audit: AuditStore
+  readonly changed?: ((scope: CallScope, keys: readonly string[]) => Promise<void>) | undefined
+  now(): number
+}
+
 /** Reads and writes the tables beside the log. */
 export class ConfigIndex {
+  readonly #deps: ConfigIndexDeps
   readonly #cql: Cluster
-  readonly #audit: AuditStore
-  readonly #now: () => number
 
-  constructor(cql: Cluster, audit: AuditStore, now: () => number) {
-    this.#cql = cql
-    this.#audit = audit
-    this.#now = now
+  constructor(deps: ConfigIndexDeps) {
+    this.#deps = deps
+    this.#cql = deps.cql
   }
 
-  /** Files changes and has them audited; again where it was done before, to the same effect. */
+  /** Files changes, has them audited, and tells of them; again where it was done before, to the same effect. */
   async file(scope: CallScope, log: LogPlace, rows: readonly LogRow[]): Promise<void> {
     for (const row of rows) {
       const change = changeOf(row)
@@ -40,6 +46,8 @@ export class ConfigIndex {
         this.#record(scope, change, log.beganMs, createHash("sha256").update(row.body).digest()),
       ])
     }
+    const keys = new Set(rows.map((row) => changeOf(row).config.key))
+    await this.#deps.changed?.(scope, [...keys])
   }
 
   /** By the log's beginning, too: a tenant of the same name has begun anew where one was erased, and the audit log has both. */
@@ -60,15 +68,15 @@ export class ConfigIndex {
       outcome: "success",
       timeMs,
     }
-    if (this.#now() - timeMs > REMEMBERED_MS && (await this.#isRecorded(scope, id, timeMs))) return
+    if (this.#deps.now() - timeMs > REMEMBERED_MS && (await this.#isRecorded(scope, id, timeMs))) return
     const idempotency = { method: METHOD, requestId: `${beganMs}.${sequence}`, bodyHash }
-    await this.#audit.record(scopeWith(scope, { idempotency }), [entry])
+    await this.#deps.audit.record(scopeWith(scope, { idempotency }), [entry])
   }
 
   async #isRecorded(scope: CallScope, id: string, timeMs: number): Promise<boolean> {
     const filter = parseFilter(`record_id = "${id}"`, AUDIT_FILTER_FIELDS)
     const query = { startMs: timeMs, endMs: timeMs + 1, filter }
-    return (await this.#audit.query(scope, query, { size: 1 })).items.length > 0
+    return (await this.#deps.audit.query(scope, query, { size: 1 })).items.length > 0
   }
 
   /** The newest versions of keys. */

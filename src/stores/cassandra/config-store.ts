@@ -18,6 +18,8 @@ export interface CassandraConfigStoreOptions {
   readonly clock: Clock
   /** Where changes are recorded. It may be on another engine: each change is owed a record until it has one. */
   readonly audit: AuditStore
+  /** Told of the keys that were changed: at least once for each change, and until then it is owed like the record. */
+  readonly changed?: ((scope: CallScope, keys: readonly string[]) => Promise<void>) | undefined
   /** Tenants that may be written for at once. Default 64. */
   readonly concurrency?: number | undefined
   /** Changes after which a log goes on in another partition. Default 1,000. */
@@ -39,8 +41,8 @@ const GROUP_ITEMS = 100
 
 /** A {@link ConfigStore} over `cql`. */
 export function createCassandraConfigStore(options: CassandraConfigStoreOptions): CassandraConfigStore {
-  const { cql, clock, audit, concurrency = CONCURRENCY, segmentChanges = SEGMENT_CHANGES } = options
-  const index = new ConfigIndex(cql, audit, () => clock.now())
+  const { cql, clock, audit, changed, concurrency = CONCURRENCY, segmentChanges = SEGMENT_CHANGES } = options
+  const index = new ConfigIndex({ cql, audit, changed, now: () => clock.now() })
   const log: SegmentLog<ConfigItem, ConfigVersion> = new SegmentLog({
     cql,
     clock,

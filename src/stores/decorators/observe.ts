@@ -1,5 +1,6 @@
 /** A duration and, for traced calls, a span around each call. What a method returns at once is returned at once. */
 import { DomainError } from "../../domain/kernel/errors.ts"
+import type { TraceContext } from "../../domain/kernel/trace.ts"
 import type { Decorate, PortMethod } from "./wrap.ts"
 
 /** A span under way. */
@@ -10,7 +11,7 @@ export interface OperationSpan {
 /** Where the measurements of one operation go. */
 export interface OperationObserver<S extends OperationSpan = OperationSpan> {
   /** A span under the call's, or undefined. */
-  start(parent: object | undefined): S | undefined
+  start(parent: TraceContext | undefined): S | undefined
   /** The call ended, with `reason` when it failed. */
   end(durationMs: number, reason: string | undefined, span: S | undefined): void
 }

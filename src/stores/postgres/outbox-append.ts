@@ -6,10 +6,12 @@ import type { Statement, Tx } from "./database.ts"
 /**
  * Adds `entries` with the commit of `tx`, which costs no round trip. The order within a key is that of the commits when all
  * writers of the key hold a common lock by then, such as the row's that the entry is about. Tell the relay after the commit
- * (OutboxSignals.committed). Throws LIMIT_EXCEEDED for a payload that is too large.
+ * (OutboxSignals.committed). Entries that name no trace are of the transaction's. Throws LIMIT_EXCEEDED for a payload that is too large.
  */
 export function appendOutbox(tx: Tx, entries: readonly NewOutboxEntry[]): void {
-  if (entries.length > 0) tx.last([outboxStatement(entries)])
+  if (entries.length === 0) return
+  const traceparent = tx.scope.trace?.traceparent
+  tx.last([outboxStatement(entries.map((entry) => ({ traceparent, ...entry })))])
 }
 
 /** The statement behind {@link appendOutbox}, for plans that collect their writes. It belongs behind all that take locks. */

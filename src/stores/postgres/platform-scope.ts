@@ -5,6 +5,7 @@ import {
   PLATFORM_TENANT,
   type TenantId,
 } from "../../domain/kernel/scope.ts"
+import type { TraceContext } from "../../domain/kernel/trace.ts"
 
 /** A caller's scope turned to all tenants. It hands everything else on only when asked, for a call's signal is made on first use. */
 class PlatformScope implements CallScope {
@@ -25,7 +26,7 @@ class PlatformScope implements CallScope {
   get idempotency(): Idempotency | undefined {
     return this.#inner.idempotency
   }
-  get trace(): object | undefined {
+  get trace(): TraceContext | undefined {
     return this.#inner.trace
   }
 }

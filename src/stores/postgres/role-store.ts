@@ -51,6 +51,7 @@ export function createRoleStore(deps: ControlDeps): RoleStore {
   const given = (action: string, id: string, { kind, id: subjectId }: Subject, resource: string) => ({
     ...audited(action, id),
     details: { subject: `${kind}:${subjectId}`, resource },
+    about: { kind, id: subjectId },
   })
   return {
     create: (scope, id, fields) =>

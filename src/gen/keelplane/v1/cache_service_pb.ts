@@ -454,7 +454,7 @@ export type CacheServiceSetRequest = Message<"keelplane.v1.CacheServiceSetReques
   requestId: string;
 
   /**
-   * Tags for InvalidateTags: at most 16, each 1 to 128 bytes.
+   * Tags for InvalidateTags: at most 16, each 1 to 128 bytes. Those that begin with `control/` are told of there.
    *
    * @generated from field: repeated string tags = 16;
    */
@@ -4131,6 +4131,13 @@ export const CacheService: GenService<{
   },
   /**
    * Invalidates every key that carries one of the tags, at once, however many there are. Idempotent.
+   *
+   * The daemon itself does that for the tag `control/<kind>/<id>`, in every namespace of the tenant, soon after each change of the
+   * resource with ControlService or BillingService: kind is tenant, user, agent, role, api_key, config or budget, id is that of
+   * the RPC, e.g. `control/config/prompts/greeting`; giving or taking a role concerns its user or agent, too. So an agent that
+   * caches a configuration under that tag misses after a change instead of serving what was. The change is never lost on the way
+   * to a cache on a server, even when the daemon dies; a cache inside the daemon hears of that daemon's changes only. What is read
+   * before a change and cached after its invalidation stays, so give such entries a time to live as well.
    *
    * @generated from rpc keelplane.v1.CacheService.InvalidateTags
    */
