@@ -15,7 +15,8 @@ const MOST_CALLS = 200
 const MOST_ATTEMPTS = 5
 const PATIENCE_MS = 60_000
 /** What the daemon does by itself, whatever it is asked. */
-const OWN_WORK = /^\w+\/(sagas\/(claim|sweep)|budgets\/sweep|outbox\w*\/\w+|jobs\/sweep|sessions\/sweep)$/
+const OWN_WORK =
+  /^\w+\/(sagas\/(claim|sweep)|budgets\/sweep|outbox\w*\/\w+|jobs\/sweep|job_exits\/(take|remove)|job_history\/append|sessions\/sweep)$/
 
 /** See the file's comment. */
 export class FaultyDaemon {
