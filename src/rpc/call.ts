@@ -3,6 +3,7 @@ import { DEFAULT_TENANT, type Idempotency, type TenantId } from "../domain/kerne
 import type { TraceContext } from "../domain/kernel/trace.ts"
 import type { CompiledMethod } from "./compile.ts"
 import type { CallContext, Principal } from "./handler.ts"
+import type { Link } from "./linked.ts"
 import type { RpcStatus } from "./status.ts"
 import type { ObservedCall } from "./telemetry-seam.ts"
 
@@ -13,11 +14,13 @@ export const LOCAL_PRINCIPAL: Principal = { id: "local", platform: true, permiss
  * One call, from its first header to its status. A transport subclasses it with the few things only it knows; interceptors
  * fill in the rest; handlers see it as their {@link CallContext}.
  */
-export abstract class Call implements CallContext {
+export abstract class Call implements CallContext, Link<Call> {
   readonly compiled: CompiledMethod
   tenant: TenantId = DEFAULT_TENANT
   principal: Principal = LOCAL_PRINCIPAL
   deadlineMs: number
+  /** When it came, in milliseconds of Unix time. */
+  readonly arrivedMs: number
   idempotency: Idempotency | undefined = undefined
   observed: ObservedCall | undefined = undefined
   /** The decoded request of a method that takes one message. */
@@ -38,13 +41,17 @@ export abstract class Call implements CallContext {
   onSettled: (() => void) | undefined = undefined
   /** What ends the call early: cancel, deadline or drain. Set by the runner once a call has to wait. */
   onAbort: ((reason: DomainError) => void) | undefined = undefined
+  /** Its neighbours among the calls that wait. */
+  newer: Call | undefined = undefined
+  older: Call | undefined = undefined
   #controller: AbortController | undefined = undefined
   #aborted: DomainError | undefined = undefined
 
   /** `deadlineMs` is the client's, or Infinity. */
-  constructor(compiled: CompiledMethod, deadlineMs: number) {
+  constructor(compiled: CompiledMethod, deadlineMs: number, arrivedMs = Date.now()) {
     this.compiled = compiled
     this.deadlineMs = deadlineMs
+    this.arrivedMs = arrivedMs
   }
 
   /** The raw request of a method that takes one message: bytes, or a message that the transport has decoded. */

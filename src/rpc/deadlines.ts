@@ -1,3 +1,4 @@
+import type { ActiveCalls } from "./active-calls.ts"
 import type { Call } from "./call.ts"
 
 /** Calls with more time than this have no timer of their own. */
@@ -13,30 +14,26 @@ const MARGIN_SHARE = 0.1
  * one timer, and each gets a precise one when its deadline comes near.
  */
 export class Deadlines {
-  readonly #far = new Set<Call>()
+  readonly #active: ActiveCalls
   readonly #expire: (call: Call) => void
   #timer: NodeJS.Timeout | undefined
 
   /** `expire` is called once for a call whose time has come. */
-  constructor(expire: (call: Call) => void) {
+  constructor(active: ActiveCalls, expire: (call: Call) => void) {
+    this.#active = active
     this.#expire = expire
   }
 
-  /** Expires the call just before its deadline, or now where that has passed. Once for a call. */
-  watch(call: Call, nowMs: number): void {
-    const remaining = call.deadlineMs - nowMs
-    if (remaining <= NEAR_MS) {
-      this.#arm(call, remaining)
-      return
-    }
-    this.#far.add(call)
-    this.#timer ??= setTimeout(() => this.#look(), LOOK_MS).unref()
+  /** Expires the call just before its deadline. Once for a call, as soon as it has to wait. */
+  watch(call: Call): void {
+    // A call begins to wait when it has just arrived, so this errs by less than there is between near and the next look.
+    if (call.deadlineMs - call.arrivedMs > NEAR_MS) this.#timer ??= this.#lookLater()
+    else this.#arm(call, call.deadlineMs - Date.now())
   }
 
   /** Forgets a call that has ended. */
   unwatch(call: Call): void {
-    if (call.deadlineTimer === undefined) this.#far.delete(call)
-    else clearTimeout(call.deadlineTimer)
+    if (call.deadlineTimer !== undefined) clearTimeout(call.deadlineTimer)
   }
 
   #arm(call: Call, remainingMs: number): void {
@@ -44,15 +41,18 @@ export class Deadlines {
     call.deadlineTimer = setTimeout(this.#expire, Math.max(0, remainingMs - margin), call)
   }
 
+  #lookLater(): NodeJS.Timeout {
+    return setTimeout(() => this.#look(), LOOK_MS).unref()
+  }
+
   #look(): void {
     this.#timer = undefined
     const nowMs = Date.now()
-    for (const call of this.#far) {
+    const calls = this.#active.all()
+    for (const call of calls) {
       const remaining = call.deadlineMs - nowMs
-      if (remaining > NEAR_MS) continue
-      this.#far.delete(call)
-      this.#arm(call, remaining)
+      if (remaining <= NEAR_MS && call.deadlineTimer === undefined) this.#arm(call, remaining)
     }
-    if (this.#far.size > 0) this.#timer = setTimeout(() => this.#look(), LOOK_MS).unref()
+    if (calls.length > 0) this.#timer ??= this.#lookLater()
   }
 }

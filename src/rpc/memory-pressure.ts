@@ -49,9 +49,8 @@ export class MemoryPressure {
     this.#now = now
   }
 
-  /** The share of the memory that is used, at most a tenth of a second old. */
-  share(): number {
-    const now = this.#now()
+  /** The share of the memory that is used, at most a tenth of a second old. `now` saves a look at the clock. */
+  share(now = this.#now()): number {
     if (now - this.#readAtMs >= SAMPLE_MS) {
       this.#readAtMs = now
       this.#share = this.#read()

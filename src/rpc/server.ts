@@ -66,6 +66,7 @@ class Edge implements RpcServer {
           limits: this.#limits,
           inFlight: this.#inFlight,
           memory,
+          active: this.#active,
         },
         this.#active,
       )

@@ -1,4 +1,5 @@
 import type { Logger } from "../../domain/kernel/logger.ts"
+import type { ActiveCalls } from "../active-calls.ts"
 import type { Authenticator } from "../auth/authenticator.ts"
 import type { RpcLimits } from "../limits.ts"
 import type { MemoryPressure } from "../memory-pressure.ts"
@@ -23,6 +24,7 @@ export interface ChainParts {
   readonly limits: RpcLimits
   readonly inFlight: InFlight
   readonly memory: MemoryPressure
+  readonly active: ActiveCalls
 }
 
 /** The order of the interceptors, outermost first, each with the reason for its place. */
@@ -34,7 +36,7 @@ export const CHAIN: readonly { readonly why: string; readonly make: (parts: Chai
   { why: "turns whatever is thrown further in into a status", make: ({ logger }) => error(logger) },
   {
     why: "a call that is late already must not take a place in flight, nor wait for a store that is asked who calls",
-    make: (parts) => deadline(parts.limits),
+    make: ({ limits: maximum, active }) => deadline(maximum, active),
   },
   {
     why: "nothing is done for a caller who is not known",

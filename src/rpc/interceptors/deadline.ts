@@ -1,4 +1,5 @@
 import { DomainError } from "../../domain/kernel/errors.ts"
+import type { ActiveCalls } from "../active-calls.ts"
 import type { Call } from "../call.ts"
 import { Deadlines } from "../deadlines.ts"
 import type { RpcLimits } from "../limits.ts"
@@ -8,8 +9,8 @@ import type { Interceptor } from "./step.ts"
 const LONGEST_MS = 24 * 24 * 3_600_000
 
 /** Shortens absurd deadlines, gives one to calls without, and answers in time even where the handler hangs. */
-export function deadline(limits: RpcLimits): Interceptor {
-  const deadlines = new Deadlines(expire)
+export function deadline(limits: RpcLimits, active: ActiveCalls): Interceptor {
+  const deadlines = new Deadlines(active, expire)
   return {
     name: "deadline",
     compile(method) {
@@ -18,13 +19,13 @@ export function deadline(limits: RpcLimits): Interceptor {
       const maximumMs = open ? LONGEST_MS : Math.min(limits.maxDeadlineMs, LONGEST_MS)
       return {
         enter(call) {
-          const now = Date.now()
+          const now = call.arrivedMs
           if (call.deadlineMs === Number.POSITIVE_INFINITY) call.deadlineMs = now + defaultMs
           else if (call.deadlineMs <= now) throw deadlineExceeded()
           else if (call.deadlineMs > now + maximumMs) call.deadlineMs = now + maximumMs
         },
         wait(call) {
-          if (call.deadlineMs !== Number.POSITIVE_INFINITY) deadlines.watch(call, Date.now())
+          if (call.deadlineMs !== Number.POSITIVE_INFINITY) deadlines.watch(call)
         },
         leave(call) {
           if (call.waiting) deadlines.unwatch(call)

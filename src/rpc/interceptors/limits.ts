@@ -78,7 +78,7 @@ function callStep(maximum: RpcLimits, inFlight: InFlight, memory: MemoryPressure
       if (inFlight.calls >= maximum.maxInFlight) throw overloaded("calls in flight", inFlight.calls)
       if (mine.calls >= maximum.maxInFlightPerTenant)
         throw overloaded("calls in flight of the tenant", mine.calls)
-      const used = memory.share()
+      const used = memory.share(call.arrivedMs)
       if (used >= maximum.refuseAtMemory) throw outOfMemory(used)
       const crowded = inFlight.calls >= pressedAt && mine.calls >= maximum.maxInFlight / inFlight.active
       const scarce = used >= maximum.shedAtMemory && mine.calls > inFlight.calls / inFlight.active

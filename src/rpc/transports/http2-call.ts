@@ -5,7 +5,7 @@ import type { CompiledMethod } from "../compile.ts"
 import { failureTrailers, NO_DATE, respondTrailersOnly } from "../grpc-wire.ts"
 import type { RpcStatus } from "../status.ts"
 import { PREFIX_BYTES, prefixed } from "./grpc-frames.ts"
-import type { UnfinishedStreams } from "./unfinished.ts"
+import { letLinger, type UnfinishedStreams } from "./unfinished.ts"
 
 const HEADERS: OutgoingHttpHeaders = Object.freeze({
   ":status": 200,
@@ -13,9 +13,6 @@ const HEADERS: OutgoingHttpHeaders = Object.freeze({
 })
 const WITH_TRAILERS = Object.freeze({ ...NO_DATE, waitForTrailers: true })
 const OK: Readonly<Record<string, string | number>> = Object.freeze({ "grpc-status": "0" })
-/** How long a caller whose status has left may go on sending, and how long one may take to take its answer meanwhile. */
-const LINGER_MS = 500
-const LAST_MS = 60_000
 
 /** A call on a bare HTTP/2 stream. */
 export class Http2Call extends Call {
@@ -36,13 +33,16 @@ export class Http2Call extends Call {
       readonly peer: string
       readonly unfinished: UnfinishedStreams
     },
-    deadlineMs: number,
-    raw: Buffer | undefined,
-    incoming: AsyncIterable<Buffer> | undefined,
+    request: {
+      readonly deadlineMs: number
+      readonly arrivedMs: number
+      readonly raw?: Buffer
+      readonly incoming?: AsyncIterable<Buffer>
+    },
   ) {
-    super(compiled, deadlineMs)
-    this.raw = raw
-    this.incoming = incoming
+    super(compiled, request.deadlineMs, request.arrivedMs)
+    this.raw = request.raw
+    this.incoming = request.incoming
     this.peer = on.peer
     this.#stream = on.stream
     this.#headers = on.headers
@@ -111,20 +111,4 @@ export class Http2Call extends Call {
 
 function isGone(stream: ServerHttp2Stream): boolean {
   return stream.destroyed || stream.closed
-}
-
-/** What the caller still sends is of no use. Who does not stop once the status has left is told to, so that no stream stays open. */
-export function letLinger(stream: ServerHttp2Stream, unfinished: UnfinishedStreams, answered: boolean): void {
-  stream.resume()
-  const lastMs = Date.now() + LAST_MS
-  const wait = (): void => {
-    const untilMs = Date.now() + LINGER_MS
-    unfinished.add({
-      stream,
-      untilMs,
-      onLate: () => (isAnswered() || untilMs > lastMs ? stream.close() : wait()),
-    })
-  }
-  const isAnswered = () => answered || stream.sentTrailers !== undefined
-  wait()
 }

@@ -15,13 +15,15 @@ export interface Reading {
   /** Undefined where the call announced no compression. */
   readonly unpacker: Unpacker | undefined
   readonly deadlineMs: number
+  /** When the call came. */
+  readonly arrivedMs: number
   readonly unfinished: UnfinishedStreams
 }
 
 /** Where the one message goes. */
 export interface OneRequest {
-  /** At most once; not at all for a stream that ended before. */
-  onMessage(bytes: Buffer): void
+  /** At most once, with the time; not at all for a stream that ended before. */
+  onMessage(bytes: Buffer, nowMs: number): void
   /** At most once, instead. */
   onFailure(failure: unknown): void
 }
@@ -34,6 +36,9 @@ export function readOne(reading: Reading, to: OneRequest): void {
 class OneReader implements Unfinished {
   readonly stream: ServerHttp2Stream
   readonly untilMs: number
+  newer: Unfinished | undefined = undefined
+  older: Unfinished | undefined = undefined
+  seen = false
   readonly #reading: Reading
   readonly #frames: FrameReader
   readonly #to: OneRequest
@@ -41,9 +46,9 @@ class OneReader implements Unfinished {
   #over = false
 
   constructor(reading: Reading, to: OneRequest) {
-    const { stream, maxBytes, deadlineMs, unfinished } = reading
+    const { stream, maxBytes, deadlineMs, arrivedMs, unfinished } = reading
     this.stream = stream
-    this.untilMs = Math.min(deadlineMs, Date.now() + REQUEST_MS)
+    this.untilMs = Math.min(deadlineMs, arrivedMs + REQUEST_MS)
     this.#reading = reading
     this.#frames = new FrameReader(maxBytes)
     this.#to = to
@@ -80,13 +85,18 @@ class OneReader implements Unfinished {
     if (this.stream.destroyed) return
     const message = this.#message
     if (message === undefined || this.#frames.partial) this.#to.onFailure(notOne())
-    else if (!message.compressed) this.#to.onMessage(message.bytes)
+    else if (!message.compressed) this.#to.onMessage(message.bytes, this.#now())
     else {
       unpack(message, this.#reading).then(
-        (bytes) => this.#to.onMessage(bytes),
+        (bytes) => this.#to.onMessage(bytes, Date.now()),
         (failure: unknown) => this.#to.onFailure(failure),
       )
     }
+  }
+
+  /** A look at the clock costs more than it seems; most requests are there at once. */
+  #now(): number {
+    return this.seen ? Date.now() : this.#reading.arrivedMs
   }
 
   #fail(failure: unknown): void {
@@ -106,7 +116,9 @@ async function unpack({ bytes }: Framed, { unpacker, maxBytes }: Reading): Promi
 }
 
 /** The messages of a call that takes a stream, read as they are asked for. Ending early does not end the answers. */
-export async function* readMany(reading: Omit<Reading, "deadlineMs" | "unfinished">): AsyncGenerator<Buffer> {
+export async function* readMany(
+  reading: Pick<Reading, "stream" | "maxBytes" | "unpacker">,
+): AsyncGenerator<Buffer> {
   const { stream, maxBytes, unpacker } = reading
   const frames = new FrameReader(maxBytes)
   for await (const chunk of stream.iterator({ destroyOnReturn: false })) {

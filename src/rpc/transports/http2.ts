@@ -14,9 +14,9 @@ import { peerOf } from "../port.ts"
 import { type RpcStatus, statusOf } from "../status.ts"
 import type { Methods, Transport } from "../transport.ts"
 import { ACCEPTED_ENCODINGS, type Unpacker, unpackerOf } from "./grpc-encodings.ts"
-import { Http2Call, letLinger } from "./http2-call.ts"
+import { Http2Call } from "./http2-call.ts"
 import { readMany, readOne } from "./http2-requests.ts"
-import { UnfinishedStreams } from "./unfinished.ts"
+import { letLinger, UnfinishedStreams } from "./unfinished.ts"
 
 const HTTP_METHOD_NOT_ALLOWED = 405
 const HTTP_UNSUPPORTED_MEDIA_TYPE = 415
@@ -96,19 +96,21 @@ class Http2Transport implements Transport {
     }
     const unpacker = acceptedUnpacker(opened)
     if (unpacker === null) return
-    const deadlineMs = timeoutMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + timeoutMs
+    const arrivedMs = Date.now()
+    const deadlineMs = timeoutMs === undefined ? Number.POSITIVE_INFINITY : arrivedMs + timeoutMs
     const maxBytes = this.#limits.maxMessageBytes
     if (method.kind === "unary" || method.kind === "server_streaming") {
       readOne(
-        { stream, maxBytes, unpacker, deadlineMs, unfinished: this.#unfinished },
+        { stream, maxBytes, unpacker, deadlineMs, arrivedMs, unfinished: this.#unfinished },
         {
-          onMessage: (raw) => method.run(new Http2Call(method, opened, deadlineMs, raw, undefined)),
+          onMessage: (raw, nowMs) =>
+            method.run(new Http2Call(method, opened, { deadlineMs, arrivedMs: nowMs, raw })),
           onFailure: (failure) => refuse(opened, statusOfFailure(failure)),
         },
       )
     } else {
       const incoming = readMany({ stream, maxBytes, unpacker })
-      method.run(new Http2Call(method, opened, deadlineMs, undefined, incoming))
+      method.run(new Http2Call(method, opened, { deadlineMs, arrivedMs, incoming }))
     }
   }
 }
