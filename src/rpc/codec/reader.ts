@@ -5,6 +5,7 @@ import { UNUSUAL } from "./source.ts"
 const SHORT = 12
 const EMPTY = Buffer.alloc(0)
 const scratch = new DataView(new ArrayBuffer(8))
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
 /** Text of few bytes; undefined where it is not ASCII. */
 function shortAscii(bytes: Buffer, start: number, stop: number): string | undefined {
@@ -138,8 +139,8 @@ export class Reader {
       if (ascii !== undefined) return ascii
     }
     const text = bytes.toString("utf8", start, stop)
-    // The sign for what is no UTF-8, unless somebody sent just that sign.
-    if (text.includes("\ufffd")) throw UNUSUAL
+    // It stands for what is no UTF-8, unless somebody sent just that.
+    if (text.includes("\ufffd")) return strict.decode(bytes.subarray(start, stop))
     return text
   }
 
