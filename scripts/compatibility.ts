@@ -255,7 +255,8 @@ ${table(
 )}
 
 Beside the suites: whole daemons on each usual mix of engines answer one life of calls alike, and are killed and started again
-(\`test/e2e/mixes.test.ts\`).
+(\`test/e2e/mixes.test.ts\`). Finished jobs that have moved from a database to Cassandra are held to the suites of jobs, too
+(\`test/stores/jobs-moved.test.ts\`).
 
 ## Exceptions
 
