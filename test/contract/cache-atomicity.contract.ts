@@ -178,6 +178,17 @@ function scripts(store: () => CacheStore, fresh: () => CallScope): void {
     assert.equal(await run(scope, "list-move", ["from", "to"]), "2")
     assert.equal(await run(scope, "list-move", ["none", "to"]), null)
     await fails("NOT_FOUND", () => run(scope, "no-such-script", []))
+    const nul = "a\0b"
+    for (const [keys, args] of [
+      [[nul], ["b"]],
+      [["k"], [nul]],
+    ] as const) {
+      const error = await fails("INVALID_FIELD", () => run(scope, "compare-and-delete", [...keys], [...args]))
+      assert.deepEqual(
+        error.violations.map(({ field }) => field),
+        [keys[0] === nul ? "keys[0]" : "args[0]"],
+      )
+    }
   })
 
   it("runs a script once per request_id, also when both calls come together", async () => {

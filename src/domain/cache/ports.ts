@@ -79,8 +79,9 @@ export interface CacheStore {
   clearNamespace(scope: CallScope, namespace: Namespace): Awaitable<number>
 
   /**
-   * Runs a registered script atomically. Raises NOT_FOUND for an unknown name, SCRIPT_FAILED where it raises an error, touches an
-   * undeclared key or exceeds its limits, UNSUPPORTED_BY_ENGINE where there are no scripts.
+   * Runs a registered script atomically. Raises NOT_FOUND for an unknown name, INVALID_FIELD for a NUL in a key or an argument,
+   * SCRIPT_FAILED where it raises an error, touches an undeclared key or exceeds its limits, UNSUPPORTED_BY_ENGINE where there are no
+   * scripts.
    */
   runScript(scope: CallScope, namespace: Namespace, call: ScriptCall): Awaitable<JsonValue>
 

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto"
 import { ScalarType } from "@bufbuild/protobuf"
+import { invalidField } from "../../domain/kernel/errors.ts"
 import { canonicalBytes } from "../canonical.ts"
 import type { Interceptor } from "./step.ts"
 
@@ -18,6 +19,8 @@ export function idempotency(): Interceptor {
           const request = call.request as Readonly<Record<string, unknown>> | undefined
           const requestId = request?.[field.localName]
           if (request === undefined || typeof requestId !== "string" || requestId === "") return
+          // Not every store could keep it.
+          if (requestId.includes("\0")) throw invalidField("request_id", "must not contain the NUL character")
           const bodyHash = createHash("sha256").update(canonical(request)).digest()
           call.idempotency = { method: method.name, requestId, bodyHash }
         },

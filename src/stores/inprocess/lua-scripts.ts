@@ -1,7 +1,8 @@
 /** Runs scripts in Lua 5.4 (compiled to WebAssembly): each in a fresh state, within limits, to its end or to nothing. */
 import type { LuaEngine, LuaFactory } from "wasmoon"
 import type { ScriptCall } from "../../domain/cache/ports.ts"
-import { DomainError, invalidField, notFound } from "../../domain/kernel/errors.ts"
+import { checkScriptCall } from "../../domain/cache/scripts.ts"
+import { DomainError, notFound } from "../../domain/kernel/errors.ts"
 import type { JsonValue } from "../../domain/kernel/json.ts"
 import { LUA_PRELUDE } from "./lua-prelude.ts"
 import { RedisCommands } from "./redis-commands.ts"
@@ -48,8 +49,7 @@ export class LuaScripts implements ScriptRunner {
     this.#loading ??= load()
     const loaded = await this.#loading
     return (space, call, nowMs) => {
-      refuseNul("keys", call.keys)
-      refuseNul("args", call.args)
+      checkScriptCall(call)
       return this.#run(loaded, source, space, call, nowMs)
     }
   }
@@ -107,12 +107,6 @@ export class LuaScripts implements ScriptRunner {
 async function load(): Promise<Loaded> {
   const runtime = await import("wasmoon")
   return { runtime, module: await new runtime.LuaFactory().getLuaModule() }
-}
-
-/** The runtime's strings end at a NUL, and half a text is worse than none. */
-function refuseNul(field: string, texts: readonly string[]): void {
-  const index = texts.findIndex((text) => text.includes("\0"))
-  if (index >= 0) throw invalidField(`${field}[${index}]`, "contains a NUL, which scripts cannot take")
 }
 
 function failed(script: string, why: string, cause: unknown): DomainError {

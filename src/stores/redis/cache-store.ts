@@ -9,6 +9,7 @@ import type {
   WriteOperation,
 } from "../../domain/cache/operations.ts"
 import type { CacheCapabilities, CacheStore, ScriptCall } from "../../domain/cache/ports.ts"
+import { checkScriptCall } from "../../domain/cache/scripts.ts"
 import { DomainError, limitExceeded, notFound } from "../../domain/kernel/errors.ts"
 import type { JsonValue } from "../../domain/kernel/json.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
@@ -222,6 +223,7 @@ export class RedisCacheStore implements CacheStore {
     this.#calls.enter()
     const script = this.#scripts.get(call.name)
     if (script === undefined) throw notFound("script", call.name)
+    checkScriptCall(call)
     const { keys } = this.#calls
     const entities = call.keys.map((key) => keys.entity(namespace, key))
     this.#refuseSpread("a script", entities)
