@@ -1,14 +1,19 @@
 /** Collections with copies in Milvus: what the copies are for, and what happens without them. */
 import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
 import { describe, it } from "node:test"
+import { DomainError } from "../../src/domain/kernel/errors.ts"
 import type { CallScope } from "../../src/domain/kernel/scope.ts"
 import { parseTenantId, systemScope } from "../../src/domain/kernel/scope.ts"
+import { MirrorDoubts } from "../../src/domain/memory/mirror-doubts.ts"
 import { ID_ONLY } from "../../src/domain/memory/model.ts"
 import { MirrorRounds, reconcileMirror } from "../../src/domain/memory/reconcile-mirror.ts"
 import { searchRecords } from "../../src/domain/memory/search-records.ts"
-import { depsOf, filter, makeCollection, put, query, record } from "../contract/memory-support.ts"
+import { openMilvus } from "../../src/stores/milvus/index.ts"
+import { depsOf, filter, makeCollection, put, query, record, rejects } from "../contract/memory-support.ts"
 import { freePort, milvusLite, milvusStandalone, testMilvus } from "../engines/milvus.ts"
 import { type MilvusHarness, milvusHarness } from "../engines/milvus-suites.ts"
+import { TcpProxy } from "../support/proxy.ts"
 import { until } from "../support/until.ts"
 
 for (const on of [milvusStandalone, milvusLite]) {
@@ -58,6 +63,52 @@ for (const on of [milvusStandalone, milvusLite]) {
       await h.close()
     })
 
+    it("puts a copy right that a late write has overwritten", async () => {
+      const prefix = `t${randomUUID().replaceAll("-", "")}`
+      const engine = await testMilvus(on, { prefix })
+      const h = await milvusHarness(engine, "MIRRORED")
+      const { scope, collection } = await fresh(h)
+      await put(h, scope, record("a", [1, 0]))
+      await copied(h, scope)
+      const url = new URL(await on.url())
+      const proxy = await TcpProxy.to(Number(url.port))
+      url.port = String(proxy.port)
+      const slow = openMilvus({ url: url.href, prefix })
+      await slow.vectors.prepare(scope, collection)
+      let now = 0
+      const doubts = new MirrorDoubts(h.source, () => now)
+      const [old] = await h.source.read(scope, collection.ref, ["a"])
+      assert.ok(old?.vector !== undefined)
+      const copy = { ...old, text: undefined, vector: old.vector, metadata: {} }
+      proxy.hold()
+      const soon = { ...scope, deadlineMs: Date.now() + 1_000 }
+      const write = doubts.over(scope.tenant, collection, ["a"], () =>
+        slow.vectors.write(soon, collection, [copy]),
+      )
+      await rejects(write, "OUTCOME_UNKNOWN")
+      const refused = doubts.over(scope.tenant, collection, ["a"], () =>
+        Promise.reject(new DomainError("STORE_UNAVAILABLE", "nothing was applied")),
+      )
+      await rejects(refused, "STORE_UNAVAILABLE")
+      assert.equal(doubts.size, 1, "what was not applied is not in doubt")
+      await put(h, scope, record("a", [0, 1]))
+      await copied(h, scope)
+      proxy.release()
+      // Whether the server still took the write that was given up or not: this is what it would have done.
+      await h.vectors.write(scope, collection, [copy])
+      assert.equal(await doubts.resolve(scope), 0, "it is too early to know")
+      now += 60_000
+      assert.equal(await doubts.resolve(scope), 1)
+      assert.equal(doubts.size, 0)
+      await copied(h, scope)
+      const [truth] = await h.source.read(scope, collection.ref, ["a"])
+      const [again] = await h.vectors.get(scope, collection, ["a"], ID_ONLY)
+      assert.equal(again?.revision, truth?.revision)
+      await slow.close()
+      await proxy.close()
+      await h.close()
+    })
+
     it("compares records with their copies and has the differences put right", async () => {
       const h = await open()
       const { scope, collection } = await fresh(h)
@@ -96,7 +147,6 @@ for (const on of [milvusStandalone, milvusLite]) {
 
 describe("without the vector store", { timeout: 300_000 }, () => {
   it("answers from the records, says so, and owes the copies", async () => {
-    const { openMilvus } = await import("../../src/stores/milvus/index.ts")
     const engine = openMilvus({ url: `milvus://127.0.0.1:${await freePort()}` })
     const h = await milvusHarness(engine, "MIRRORED")
     const { scope, collection } = await fresh(h)
