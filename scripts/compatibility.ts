@@ -148,7 +148,7 @@ const LIMITS: readonly (readonly [string, string])[] = [
   ],
   [
     "Redis, Valkey",
-    "a failover loses the last writes, acknowledged ones too; scripts in Lua 5.1 without a limit of instructions",
+    "a failover loses the last writes, acknowledged ones too; a request_id is remembered where its keys lie, so that one used again for another topic, limit or namespace is not found out; scripts in Lua 5.1 without a limit of instructions, with numbers that are doubles",
   ],
   [
     "Redis, Valkey (cluster)",
@@ -255,7 +255,8 @@ ${table(
 )}
 
 Beside the suites: whole daemons on each usual mix of engines answer one life of calls alike, and are killed and started again
-(\`test/e2e/mixes.test.ts\`). Finished jobs that have moved from a database to Cassandra are held to the suites of jobs, too
+(\`test/e2e/mixes.test.ts\`); and hostile input ends with the same status, reason and fields where each store is on a server of its own kind
+(\`test/e2e/bad-input-mix.test.ts\`).
 (\`test/stores/jobs-moved.test.ts\`).
 
 ## Exceptions

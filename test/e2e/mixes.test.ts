@@ -3,7 +3,6 @@
  * killed and started again, and what was written must be there.
  */
 import assert from "node:assert/strict"
-import { randomUUID } from "node:crypto"
 import { describe, it } from "node:test"
 import { create, type JsonValue } from "@bufbuild/protobuf"
 import { AdminService } from "../../src/gen/keelplane/v1/admin_service_pb.ts"
@@ -11,68 +10,32 @@ import { CacheService } from "../../src/gen/keelplane/v1/cache_service_pb.ts"
 import { ControlService } from "../../src/gen/keelplane/v1/control_service_pb.ts"
 import { EventService } from "../../src/gen/keelplane/v1/event_service_pb.ts"
 import { MemoryService, VectorSchema } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
+import { cassandraSkip } from "../engines/cassandra.ts"
 import {
-  administer as administerCql,
-  atEnd as cassandraEnd,
-  cassandraHosts,
-  cassandraSkip,
-  freshKeyspace,
-} from "../engines/cassandra.ts"
-import { milvusStandalone } from "../engines/milvus.ts"
-import { administer as administerSql, atEnd as postgresEnd, postgresServers } from "../engines/postgres.ts"
-import { redisSkip, startRedis } from "../engines/redis.ts"
+  type Environment,
+  everySkip,
+  onCassandra,
+  onEverything,
+  onPostgres,
+  onRedis,
+  sqlSkip,
+} from "../engines/mixes.ts"
+import { redisSkip } from "../engines/redis.ts"
 import { type Daemon, startDaemon, until } from "../support/daemon.ts"
 import { outcome } from "./outcome.ts"
 import { play } from "./registry.ts"
 import { EPILOGUE, SCENARIO, type Seen } from "./scenario.ts"
 
-type Environment = Record<string, string>
-
-async function postgres(): Promise<Environment> {
-  const server = (await postgresServers[0]?.url()) ?? ""
-  const name = `keelplane_test_${randomUUID().replaceAll("-", "")}`
-  await administerSql(server, `create database ${name}`)
-  postgresEnd(() => administerSql(server, `drop database ${name} with (force)`))
-  const url = new URL(server)
-  url.pathname = `/${name}`
-  return {
-    KEELPLANE_STORES__MEMORY__URL: url.href,
-    KEELPLANE_STORES__EVENTS__URL: url.href,
-    KEELPLANE_STORES__CONTROL__URL: url.href,
-  }
-}
-
-async function redis(): Promise<Environment> {
-  return { KEELPLANE_STORES__CACHE__URL: (await startRedis()).url }
-}
-
-async function cassandra(): Promise<Environment> {
-  const hosts = await cassandraHosts()
-  const keyspace = freshKeyspace()
-  cassandraEnd(() => administerCql(hosts, `drop keyspace if exists ${keyspace}`))
-  return { KEELPLANE_STORES__EVENTS__URL: `${hosts}/${keyspace}?replication=1` }
-}
-
-async function milvus(): Promise<Environment> {
-  return { KEELPLANE_STORES__VECTORS__URL: await milvusStandalone.url() }
-}
-
-/** Each store on a server of its own kind, and configuration beside events. */
-async function everything(): Promise<Environment> {
-  const all = { ...(await postgres()), ...(await redis()), ...(await cassandra()), ...(await milvus()) }
-  return { ...all, KEELPLANE_STORES__EVENTS__CONFIGS: "true" }
-}
-
-const sqlSkip = postgresServers[0]?.skip ?? "no PostgreSQL"
-
-const everySkip = sqlSkip || redisSkip || cassandraSkip || milvusStandalone.skip
-
 /** Mixes by name: why they cannot be had, and the environment of a daemon on them. */
 const MIXES: readonly (readonly [string, string | false, () => Promise<Environment>])[] = [
-  ["PostgreSQL", sqlSkip, postgres],
-  ["PostgreSQL and Redis", sqlSkip || redisSkip, async () => ({ ...(await postgres()), ...(await redis()) })],
-  ["the embedded database and Cassandra", cassandraSkip, async () => cassandra()],
-  ["PostgreSQL, Cassandra, Milvus and Redis", everySkip, everything],
+  ["PostgreSQL", sqlSkip, onPostgres],
+  [
+    "PostgreSQL and Redis",
+    sqlSkip || redisSkip,
+    async () => ({ ...(await onPostgres()), ...(await onRedis()) }),
+  ],
+  ["the embedded database and Cassandra", cassandraSkip, onCassandra],
+  ["PostgreSQL, Cassandra, Milvus and Redis", everySkip, onEverything],
 ]
 
 async function live(daemon: Daemon): Promise<Map<string, JsonValue>> {
@@ -169,7 +132,7 @@ describe("the end of a tenant on a mix of engines", { skip: everySkip, timeout: 
   const headers = { "x-keelplane-tenant": tenantId }
 
   it("takes what he has from every engine, certifies it, and leaves nothing to one of the same name", async () => {
-    const env = await everything()
+    const env = await onEverything()
     const daemon = await startDaemon({ env, readyTimeoutMs: 120_000 })
     const channel = daemon.channel()
     const theirs = daemon.channel(headers)

@@ -1,17 +1,8 @@
-/** Random messages at every RPC: whatever comes in, no INTERNAL, no UNKNOWN, a known reason, and the daemon lives. */
-import assert from "node:assert/strict"
-import test, { after, before } from "node:test"
-import { toBinary } from "@bufbuild/protobuf"
-import fc from "fast-check"
-import { REASONS } from "../../src/domain/kernel/errors.ts"
+/** Random messages at every RPC on the embedded default. `KEELPLANE_FUZZ_RUNS` deepens it. */
+import { after, before } from "node:test"
 import { type Daemon, startDaemon } from "../support/daemon.ts"
-import { CallError, type Channel } from "../support/grpc-client.ts"
-import { messages } from "../support/random-message.ts"
-import { METHODS } from "./registry.ts"
-
-/** Messages per RPC. `KEELPLANE_FUZZ_RUNS` deepens it; a failure prints its seed, `KEELPLANE_FUZZ_SEED` repeats it. */
-const RUNS = Number(process.env.KEELPLANE_FUZZ_RUNS ?? 40)
-const SEED = process.env.KEELPLANE_FUZZ_SEED
+import type { Channel } from "../support/grpc-client.ts"
+import { randomMessagesSuite } from "./random-messages.ts"
 
 let daemon: Daemon
 let channel: Channel
@@ -26,41 +17,8 @@ after(async () => {
   await daemon?.stop()
 })
 
-/** Ends of a call that a random message may have: any but INTERNAL, UNKNOWN, DATA_LOSS and UNAVAILABLE. */
-const ALLOWED = new Set([0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 12])
-
-for (const [rpc, method] of METHODS) {
-  if (rpc === "AdminService/Drain") continue
-  if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") continue
-  test(rpc, async () => {
-    await fc.assert(
-      fc.asyncProperty(messages(method.input), async (message) => {
-        try {
-          toBinary(method.input, message as never)
-        } catch {
-          // Not a message that any client could send, e.g. a lone surrogate or a number outside its field's range.
-          fc.pre(false)
-        }
-        try {
-          if (method.methodKind === "unary") await channel.unary(method, message, { timeoutMs: 2000 })
-          else for await (const _ of channel.stream(method, message, { timeoutMs: 500 })) break
-        } catch (error) {
-          assert.ok(error instanceof CallError, String(error))
-          assert.ok(ALLOWED.has(error.code), error.message)
-          if (error.code === 12) assert.equal(error.reason, "UNSUPPORTED_BY_ENGINE", error.message)
-          // The client's own deadline may pass first; everything that the daemon answers has a reason.
-          if (error.code !== 4)
-            assert.ok((REASONS as readonly string[]).includes(error.reason), error.message)
-        }
-      }),
-      { numRuns: RUNS, ...(SEED === undefined ? {} : { seed: Number(SEED) }), endOnFailure: true },
-    )
-    assert.equal(daemon.process.exitCode, null, daemon.output().slice(-2000))
-  })
-}
-
-test("after all of it the daemon is ready and has logged no unexpected error", async () => {
-  const ready = await fetch(`http://${daemon.opsAddress}/readyz`)
-  assert.equal(ready.status, 200)
-  assert.ok(!/"level":"?(50|error|60|fatal)/.test(daemon.output()), daemon.output().slice(0, 4000))
-})
+randomMessagesSuite(
+  () => daemon,
+  () => channel,
+  Number(process.env.KEELPLANE_FUZZ_RUNS ?? 40),
+)
