@@ -63,7 +63,7 @@ interface Queue<I, R> {
   readonly lanes: Set<string>
 }
 
-/** Callers of one key share one group as long as they are so few: another group would cost more than it saves. */
+/** So few callers of one key share one group: another would cost more than it saves. */
 const LEAST_SHARE = 8
 /** How far a group looks for items behind those whose lane is taken. */
 const LOOK_AHEAD = 4
@@ -125,7 +125,7 @@ export class GroupCommit<I, R> {
     }
     queue.entries.push(entry)
     this.#queued++
-    const ready = queue.groups < this.#perKey && !this.#isTaken(queue, entry)
+    const ready = this.#mayStart(queue) && !this.#isTaken(queue, entry)
     if (ready) this.#ready.add(queue)
     if (ready && this.#running < this.#options.concurrency) this.#schedule()
     else this.#watch(queue, entry)
@@ -159,11 +159,11 @@ export class GroupCommit<I, R> {
     for (const queue of this.#ready) {
       if (this.#running >= this.#options.concurrency) break
       this.#ready.delete(queue)
-      const group = this.#take(queue)
+      const group = this.#mayStart(queue) ? this.#take(queue) : []
       if (group.length > 0) void this.#run(queue, group)
       else this.#retire(queue)
       // Behind the others, who come first.
-      if (group.length > 0 && queue.entries.length > 0 && queue.groups < this.#perKey) this.#ready.add(queue)
+      if (group.length > 0 && this.#mayStart(queue)) this.#ready.add(queue)
       else this.#watchAll(queue)
     }
     for (const queue of this.#ready) this.#watchAll(queue)
@@ -206,6 +206,12 @@ export class GroupCommit<I, R> {
     return group
   }
 
+  /** Whether there is enough for a group: beside others as much as they have, for each group costs the engine by itself. */
+  #mayStart(queue: Queue<I, R>): boolean {
+    if (queue.groups === 0) return queue.entries.length > 0
+    return queue.groups < this.#perKey && queue.entries.length >= this.#share(queue)
+  }
+
   /** How many items the next group may have, so that groups which are under way together are alike. */
   #share(queue: Queue<I, R>): number {
     const { maxItems } = this.#options
@@ -228,7 +234,7 @@ export class GroupCommit<I, R> {
       for (const entry of group) entry.reject(error)
     }
     this.#release(queue, group)
-    if (queue.entries.length > 0) this.#ready.add(queue)
+    if (this.#mayStart(queue)) this.#ready.add(queue)
     else this.#retire(queue)
     if (this.#ready.size > 0) this.#schedule()
     else this.#checkDrained()

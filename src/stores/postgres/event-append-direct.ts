@@ -89,14 +89,14 @@ export class DirectAppends {
     const streams = this.#streams
     if (streams.length === 0) return undefined
     const events: { stream: number; place: number; event: EventDraft }[] = []
-    const given: { stream: number; eventId: string }[] = []
+    const given: { stream: string; eventId: string }[] = []
     for (const [at, stream] of streams.entries()) {
       for (const { batch, before } of stream.batches) {
         for (const [nth, event] of batch.events.entries()) {
           events.push({ stream: at + 1, place: before + nth + 1, event })
         }
       }
-      for (const eventId of stream.given) given.push({ stream: at + 1, eventId })
+      for (const eventId of stream.given) given.push({ stream: stream.name, eventId })
     }
     const text = (pick: (event: EventDraft) => string | undefined) =>
       shortened(events.map(({ event }) => pick(event) || null))

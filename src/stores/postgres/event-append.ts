@@ -74,11 +74,9 @@ function readHeads(tenant: TenantId, items: readonly AppendItem[]): readonly Sta
       from streams where tenant = $1 and stream = any($2::text[])`,
     values: [tenant, streams],
   }
-  // The stream's condition is one that no index can take, or a planner without statistics might read the whole stream.
   const ids: Statement = {
     name: "event_ids",
-    text: `select e.stream, e.event_id, e.revision, e.recorded_at from unnest($2::text[], $3::uuid[]) as k(stream, event_id)
-      join events e on e.tenant = $1 and e.event_id = k.event_id and e.stream || '' = k.stream`,
+    text: "select stream, event_id, revision, recorded_at from keelplane.events_known($1, $2, $3)",
     values: [tenant, given.map(({ stream }) => stream), given.map(({ eventId }) => eventId)],
   }
   return given.length === 0

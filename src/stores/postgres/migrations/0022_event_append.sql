@@ -1,26 +1,41 @@
 -- Appends of many callers in one statement.
 
+-- Which of the events `ids`, each in its stream of `streams`, there are. A planner without statistics, or with those of small
+-- tenants, might read a stream or all that a tenant has; this leaves it nothing but the index that is in the order asked for.
+create function events_known(for_tenant text, streams text[], ids uuid[])
+returns table (stream text, event_id uuid, revision bigint, recorded_at timestamptz)
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+begin
+  return query select e.stream, e.event_id, e.revision, e.recorded_at
+    from unnest(streams, ids) as k(stream, event_id)
+    cross join lateral (select e.stream, e.event_id, e.revision, e.recorded_at from keelplane.events e
+      where e.tenant = for_tenant and (e.event_id, e.stream) >= (k.event_id, k.stream)
+      order by e.event_id, e.stream limit 1) e
+    where e.event_id = k.event_id and e.stream = k.stream;
+end $$;
+
 -- Appends to those of the streams `names` whose head is as in `wanted`: a revision, -1 for a stream that exists, null for any. Not to
--- a deleted one, nor to one that has an event of `given_ids` (of the stream at the place `given_streams` in `names`) already.
+-- a deleted one, nor to one that has an event of `given_ids`, each in its stream of `given_streams`, already.
 -- What follows has an entry for each event: its stream's place in `names`, its own place in what its stream gets, and its columns,
 -- of which an array that ends early leaves the rest as they are by default. `counts` is how many events each stream gets.
 -- Answers each stream's head before this, -1 where it is deleted, whether its events were appended, and when they were recorded, in
 -- milliseconds since the epoch, where that is later than `at`.
--- Takes the streams' locks before it gets a transaction id; docs and src/stores/postgres/event-rows.ts say why. The settings
--- leave a planner without statistics nothing but the index.
+-- Takes the streams' locks before it gets a transaction id, on which the feed's order rests, and leaves the planner as little choice
+-- as the function above.
 create function append_events(
-  for_tenant text, at timestamptz, names text[], wanted bigint[], counts int[], given_streams int[], given_ids uuid[],
+  for_tenant text, at timestamptz, names text[], wanted bigint[], counts int[], given_streams text[], given_ids uuid[],
   event_streams int[], event_places int[], event_ids uuid[], types text[], jsons text[], bins bytea[], content_types text[],
   metadatas text[], state_patches text[], correlation_ids text[], causation_ids text[], trace_parents text[],
   occurred_ats timestamptz[], sizes int[],
   out heads bigint[], out appended boolean[], out later bigint[])
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
-set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   recorded timestamptz[];
-  known int;
+  known text;
 begin
   perform pg_advisory_xact_lock(k.key) from (
     select distinct hashtextextended(for_tenant || '/' || n.name, 20) as key from unnest(names) as n(name) order by 1) k;
@@ -34,15 +49,12 @@ begin
     select n.place, n.wanted, greatest(s.recorded_at, at) as recorded,
       case when s.deleted_at is not null then -1 else coalesce(s.head, 0) end as head
     from unnest(names, wanted) with ordinality as n(name, wanted, place)
-    left join keelplane.streams s on s.tenant = for_tenant and s.stream = n.name) f;
+    left join lateral (select s.stream, s.head, s.recorded_at, s.deleted_at from keelplane.streams s
+      where s.tenant = for_tenant and s.stream >= n.name order by s.stream limit 1) s on s.stream = n.name) f;
 
-  -- The stream's condition is one that no index can take, or the stream might be read as a whole.
   if cardinality(given_ids) > 0 then
-    for known in
-      select g.place from unnest(given_streams, given_ids) as g(place, event_id)
-      join keelplane.events e on e.tenant = for_tenant and e.event_id = g.event_id and e.stream || '' = names[g.place]
-    loop
-      appended[known] := false;
+    for known in select k.stream from keelplane.events_known(for_tenant, given_streams, given_ids) as k loop
+      appended[array_position(names, known)] := false;
     end loop;
   end if;
 
