@@ -256,7 +256,7 @@ ${table(
 
 Beside the suites: whole daemons on each usual mix of engines answer one life of calls alike, and are killed and started again
 (\`test/e2e/mixes.test.ts\`); and hostile input ends with the same status, reason and fields where each store is on a server of its own kind
-(\`test/e2e/bad-input-mix.test.ts\`).
+(\`test/e2e/bad-input-mix.test.ts\`). Finished jobs that have moved from a database to Cassandra are held to the suites of jobs, too
 (\`test/stores/jobs-moved.test.ts\`).
 
 ## Exceptions
