@@ -8,15 +8,33 @@ import { Cluster } from "./cluster.ts"
 import { deadlineExceeded, replyWord, storeUnavailable, toDomainError } from "./errors.ts"
 import { CONNECTIONS } from "./node.ts"
 import { type Nodes, Single } from "./nodes.ts"
-import type { Word } from "./packet.ts"
+import { Preformed, type Word } from "./packet.ts"
 import { type Effect, isDetour, keyOf, late, type ScopedCall, WordsCall } from "./scoped-call.ts"
 import type { Call } from "./wire.ts"
 
 /** A Lua text and the name by which the server keeps it. */
-export interface Script {
+export class Script {
   readonly text: string
-  readonly sha: string
+  readonly #sha: string
+  readonly #heads: Preformed[] = []
+
+  constructor(text: string) {
+    this.text = text
+    this.#sha = createHash("sha1").update(text).digest("hex")
+  }
+
+  /** What stands before the keys, of which there are so many. */
+  head(keys: number): Preformed {
+    const known = this.#heads[keys]
+    if (known !== undefined) return known
+    const made = new Preformed([this.#sha, String(keys)])
+    if (keys < MOST_HEADS) this.#heads[keys] = made
+    return made
+  }
 }
+
+/** Calls with more keys are rare, and differ. */
+const MOST_HEADS = 16
 
 /** How to reach the server. */
 export interface ConnectionOptions {
@@ -78,7 +96,7 @@ export class Connection {
   /** Names a script, which servers are taught when they come up. */
   script(text: string): Script {
     this.#scripts.push(text)
-    return { text, sha: createHash("sha1").update(text).digest("hex") }
+    return new Script(text)
   }
 
   /** The time as scripts get it: empty for the server's own. */
@@ -142,11 +160,11 @@ export class Connection {
   runs(
     scope: CallScope,
     effect: Effect,
-    { text, sha }: Script,
+    script: Script,
     keys: number,
     words: readonly Word[],
   ): Promise<Answer> {
-    const args = [sha, keys, ...words]
+    const args = [script.head(keys), ...words]
     return new Promise((resolve, reject) => {
       const failed = async (error: unknown, leftMs: number) => {
         try {
@@ -154,7 +172,10 @@ export class Connection {
         } catch (refusal) {
           // The server refused it unread, so it may be sent again.
           if (replyWord(refusal) !== "NOSCRIPT") throw refusal
-          return await this.send(scope, effect, "EVAL", [text, keys, ...words])
+          return await this.send(scope, effect, "EVAL", [
+            new Preformed([script.text, String(keys)]),
+            ...words,
+          ])
         }
       }
       this.begin(scope, new WordsCall(this, effect, { resolve, reject }, "EVALSHA", args, failed))

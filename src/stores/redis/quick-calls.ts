@@ -17,6 +17,7 @@ import { decodeOutcome, requestIdReused } from "./decode-result.ts"
 import { finite, moment } from "./encode-operation.ts"
 import { hex, type Keys, RECORD_KEPT_MS, recordKey, type SpaceKeys } from "./keys.ts"
 import { ADD_WHOLE_SCRIPT, READ_FIELDS_SCRIPT, SET_FIELDS_SCRIPT, SET_VALUE_SCRIPT } from "./lua/quick.ts"
+import { Preformed } from "./packet.ts"
 import { encodeValue, numeric } from "./values.ts"
 
 /** What all these writes say. */
@@ -26,11 +27,15 @@ interface Write {
   readonly rest: readonly Argument[]
 }
 
+const NO_HASH = new Preformed([""])
+
 /** See the file's comment. */
 export class QuickCalls {
   readonly #connection: Connection
   readonly #keys: Keys
-  readonly #maxKeyBytes: number
+  /** What all writes are told: the most bytes of a key, how long to keep records, and whether to restart the time to live. */
+  readonly #restarting: Preformed
+  readonly #keeping: Preformed
   readonly #setValue: Script
   readonly #addWhole: Script
   readonly #setFields: Script
@@ -39,7 +44,9 @@ export class QuickCalls {
   constructor(connection: Connection, keys: Keys, script: (text: string) => Script, maxKeyBytes: number) {
     this.#connection = connection
     this.#keys = keys
-    this.#maxKeyBytes = maxKeyBytes
+    const limits = [String(maxKeyBytes), String(RECORD_KEPT_MS)] as const
+    this.#restarting = new Preformed([...limits, "1"])
+    this.#keeping = new Preformed([...limits, "0"])
     this.#setValue = script(SET_VALUE_SCRIPT)
     this.#addWhole = script(ADD_WHOLE_SCRIPT)
     this.#setFields = script(SET_FIELDS_SCRIPT)
@@ -156,10 +163,8 @@ export class QuickCalls {
       this.#connection.scriptTime(),
       key,
       ...moment(expiration, namespace),
-      this.#maxKeyBytes,
-      restart ? "1" : "0",
-      idempotency === undefined ? "" : hex(idempotency.bodyHash),
-      RECORD_KEPT_MS,
+      restart ? this.#restarting : this.#keeping,
+      idempotency === undefined ? NO_HASH : hex(idempotency.bodyHash),
       ...rest,
     ])
     if (Buffer.isBuffer(answer)) {

@@ -116,10 +116,10 @@ export function isDetour(error: unknown): boolean {
 const DETOURS: ReadonlySet<string> = new Set(["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"])
 const KEYLESS: ReadonlySet<string> = new Set(["PING"])
 
-/** The key that says which server a command is for. */
+/** The key that says which server a command is for. A script's comes after the head, which is one word here. */
 export function keyOf(command: string, args: readonly Word[]): string | undefined {
   if (KEYLESS.has(command)) return undefined
-  const word = args[command.startsWith("EVAL") ? 2 : 0]
+  const word = args[command.startsWith("EVAL") ? 1 : 0]
   return word instanceof Preformed ? word.first : String(word)
 }
 

@@ -4,11 +4,11 @@
  * it can do, and has then changed nothing.
  *
  * KEYS: 1 entries, 2 names, 3 expiry, 4 counters, 5 the key's content, then the record of the request_id if there is one. ARGV: the time
- * or nothing, cache key, moment (two words, see ./space), most bytes of a key, whether to restart the time to live, hash of the body
- * or nothing, how long to keep the record, then what the operation needs.
+ * or nothing, cache key, moment (two words, see ./space), most bytes of a key, how long to keep the record, whether to restart the time to
+ * live, hash of the body or nothing, then what the operation needs.
  */
 const begin = (kind: string): string => `
-local key, mode, moment, most_bytes, body_hash = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7]
+local key, mode, moment, most_bytes, body_hash = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[8]
 local record = body_hash ~= "" and KEYS[6]
 if record then
   local known = redis.call("GET", record)
@@ -41,7 +41,7 @@ elseif moment and mode ~= "n" then expires, ttl = now + moment, moment end
 const KEEP_EXPIRY = `
 if old then
   if old[3] >= 0 and old[3] <= now then return { "slow" } end
-  if ARGV[6] ~= "1" then expires, ttl = old[3], old[4]
+  if ARGV[7] ~= "1" then expires, ttl = old[3], old[4]
   elseif mode == "d" then
     expires, ttl = old[3], old[4]
     if ttl >= 0 then expires = now + ttl end
@@ -67,7 +67,7 @@ local text = string.format("%.0f", revision)
 redis.call("HSET", KEYS[4], "r", text, "b", string.format("%.0f", tonumber(counters[2] or 0) + bytes - (old and old[5] or 0)))
 if record then
   local outcome = { "ok", ${[...first, "text", "until_text", ...last].join(", ")} }
-  redis.call("SET", record, cmsgpack.pack({ body_hash, { "ok", outcome } }), "PX", ARGV[8])
+  redis.call("SET", record, cmsgpack.pack({ body_hash, { "ok", outcome } }), "PX", ARGV[6])
 end
 return ${[...first, "text", "until_text", ...last].join(' .. " " .. ')}
 `
