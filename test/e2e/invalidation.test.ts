@@ -1,5 +1,7 @@
 /** What an agent has cached of a configuration is absent after the configuration has changed, wherever the cache is. */
 import assert from "node:assert/strict"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { describe, it } from "node:test"
 import { AdminService } from "../../src/gen/keelplane/v1/admin_service_pb.ts"
 import { CacheService } from "../../src/gen/keelplane/v1/cache_service_pb.ts"
@@ -77,4 +79,47 @@ describe("a cached configuration", { timeout: 600_000 }, () => {
       }
     })
   }
+})
+
+const TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+const SPAN_ID = "b7ad6b7169203331"
+
+/** Takes what the daemon's exporter sends. */
+async function collector() {
+  const bodies: Buffer[] = []
+  const server = createServer((request, response) => {
+    request.on("data", (chunk: Buffer) => bodies.push(chunk))
+    request.on("end", () => response.end())
+  })
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return { endpoint, all: () => Buffer.concat(bodies), close: () => server.close() }
+}
+
+it("a change and what it owes are one trace", { skip: redisSkip, timeout: 300_000 }, async () => {
+  const { endpoint, all, close } = await collector()
+  const env = { ...(await redis()), KEELPLANE_TELEMETRY__OTLP_ENDPOINT: endpoint }
+  const daemon = await startDaemon({ env: { ...env, KEELPLANE_TELEMETRY__TRACE_SAMPLE_RATIO: "0" } })
+  const channel = daemon.channel({ traceparent: `00-${TRACE_ID}-${SPAN_ID}-01` })
+  try {
+    await put(channel, "prompt", "new")
+    await until(async () => {
+      const { topics } = await channel.stub(AdminService).listOutbox({})
+      return topics.every(({ pendingCount }) => pendingCount === 0n)
+    }, "the delivery")
+  } finally {
+    channel.close()
+    assert.equal(await daemon.end("SIGTERM"), 0)
+    await daemon.stop()
+    close()
+  }
+  const sent = all()
+  for (const name of [
+    "keelplane.v1.ControlService/PutConfig",
+    "outbox cache-invalidate",
+    "cache entries.invalidateTags",
+  ])
+    assert.ok(sent.includes(name), name)
+  // Nothing else is sampled, so these three and those of the outbox's polls are all of this trace or none at all.
+  assert.ok(!sent.includes("control outbox.claim"))
 })

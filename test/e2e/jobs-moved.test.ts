@@ -1,6 +1,8 @@
 /** Finished jobs of a whole daemon, when they have moved from the embedded database to the cluster: callers see no difference. */
 import assert from "node:assert/strict"
+import { spawnSync } from "node:child_process"
 import { describe, it } from "node:test"
+import { fileURLToPath } from "node:url"
 import { ControlService } from "../../src/gen/keelplane/v1/control_service_pb.ts"
 import { JobService, JobStatus, JobView } from "../../src/gen/keelplane/v1/job_service_pb.ts"
 import {
@@ -14,6 +16,7 @@ import {
 import { type Daemon, startDaemon, until } from "../support/daemon.ts"
 import type { Channel } from "../support/grpc-client.ts"
 
+const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
 const READY = { readyTimeoutMs: 120_000 }
 const tenantId = "leaving"
 
@@ -85,6 +88,25 @@ describe("finished jobs that have moved", { skip: cassandraSkip, timeout: 600_00
       await until(async () => (await saga())?.certificate !== undefined, "the tenant to be gone")
       const removals = (await saga())?.certificate?.removals
       assert.equal(removals?.find(({ what }) => what === "job_history")?.count, 1n)
+
+      assert.equal(await daemon.end("SIGTERM"), 0)
+      const exported = spawnSync(
+        process.execPath,
+        [main, "export", "--tenant", "default", "--data-dir", first.dataDir],
+        { env: { PATH: process.env.PATH, ...env }, encoding: "utf8" },
+      )
+      const items = exported.stdout.split("\n").filter((line) => line.startsWith('{"kind":"job"'))
+      const found = items.map((line) => JSON.parse(line) as { id: string; status: string })
+      assert.deepEqual(
+        new Map(found.map(({ id, status }) => [id, status])),
+        new Map([
+          [done.jobId, "succeeded"],
+          [failed.jobId, "queued"],
+          [open?.jobId, "queued"],
+        ]),
+        exported.stderr,
+      )
+      assert.equal(items.length, 3)
     } finally {
       channel.close()
       theirs.close()
