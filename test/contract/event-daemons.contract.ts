@@ -11,9 +11,12 @@ import {
   events,
   exactly,
   readAll,
+  readWholeFeed,
   uuid,
   withRequestId,
 } from "./event-support.ts"
+
+const HOUR_MS = 3_600_000
 
 /** Registers the suite. */
 export function eventDaemonsContract(make: () => Promise<EventHarness>): void {
@@ -113,6 +116,44 @@ export function eventDaemonsContract(make: () => Promise<EventHarness>): void {
       for (const answer of byRequest) assert.deepEqual(answer, byRequest[0])
       assert.equal((await readAll(harness.store, scope, "ids")).length, 2)
       assert.equal((await readAll(harness.store, scope, "request")).length, 2)
+    })
+
+    it("loses, doubles and reorders nothing where their clocks are an hour apart", async () => {
+      const scope = fresh()
+      const { clock } = harness
+      const daemons = [-HOUR_MS, 0, HOUR_MS].map((skew) => harness.another({ now: () => clock.now() + skew }))
+      const rounds = 8
+      await Promise.all(
+        daemons.flatMap((store, at) =>
+          ["a", "b"].map(async (stream) => {
+            for (let round = 0; round < rounds; round++) {
+              const call = withRequestId(scope, `${stream} ${at} ${round}`, 1)
+              const first = await append(store, call, stream, events(2))
+              // Whoever is asked again has the answer, and none of them has forgotten it by his clock.
+              const elsewhere = daemons[(at + 1) % daemons.length] ?? store
+              assert.deepEqual(await append(elsewhere, call, stream, events(2)), first)
+              // One who reads ahead of his time must not lead others past what is still being written.
+              await elsewhere.readFeed(scope, { types: [], after: undefined, limit: 10 })
+            }
+          }),
+        ),
+      )
+      for (const store of daemons) {
+        for (const stream of ["a", "b"]) {
+          const revisions = (await readAll(store, scope, stream)).map(({ revision }) => Number(revision))
+          assert.deepEqual(
+            revisions,
+            revisions.map((_, at) => at + 1),
+          )
+          assert.equal(revisions.length, daemons.length * rounds * 2)
+        }
+        const heads = new Map<string, bigint>()
+        for (const { stream, revision } of await readWholeFeed(store, scope)) {
+          assert.equal(revision, (heads.get(stream) ?? 0n) + 1n)
+          heads.set(stream, revision)
+        }
+        assert.deepEqual([...heads.values()], [48n, 48n])
+      }
     })
   })
 }

@@ -10,8 +10,8 @@ import type { CallScope, TenantId } from "../../src/domain/kernel/scope.ts"
 /** A store under test. */
 export interface EventHarness {
   readonly store: EventStore
-  /** One more store over the same data, as another daemon would have. */
-  another(): EventStore
+  /** One more store over the same data, as another daemon would have, with a clock of its own where one is given. */
+  another(clock?: { now(): number }): EventStore
   /** A tenant that nobody has used. */
   freshTenant(): TenantId
   /** The time as the store sees it; moves only here. */

@@ -41,7 +41,8 @@ describe("on Cassandra 4.1", { skip, timeout: 900_000 }, () => {
 
   const events = async (): Promise<EventHarness> => {
     const [cql, clock] = [await cluster(), movableClock()]
-    const another = () => createCassandraEventStore(cql, { clock, bucketEvents: MAX_BATCH_EVENTS })
+    const another: EventHarness["another"] = (own = clock) =>
+      createCassandraEventStore(cql, { clock: own, bucketEvents: MAX_BATCH_EVENTS })
     return { store: another(), another, freshTenant, clock }
   }
   eventContract(events)

@@ -118,6 +118,33 @@ describe("streams on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () =
     }
   })
 
+  it("lets writers through whom a reader far ahead of their time takes for gone, and misses none of theirs", async () => {
+    const session = await keyspace()
+    const scope = systemScope(freshTenant())
+    const reader = createCassandraEventStore(session, { clock: systemClock, abandonedMs: 0 })
+    const seen: string[] = []
+    let [after, writing] = [await reader.feedEnd(scope), true]
+    const writers = [0, 1, 2].map(async (n) => {
+      const store = createCassandraEventStore(session, { clock: systemClock })
+      for (let round = 0; round < 8; round++) await append(store, scope, `s-${(n + round) % 2}`, events(2))
+    })
+    const done = Promise.all(writers).finally(() => {
+      writing = false
+    })
+    for (let more = true; more; ) {
+      const last = !writing
+      const page = await reader.readFeed(scope, { ...ALL, after })
+      seen.push(...page.events.map(({ event: { stream, revision } }) => `${stream} ${revision}`))
+      after = page.end
+      more = !last || page.events.length > 0
+    }
+    await done
+    const there = await Promise.all(["s-0", "s-1"].map((stream) => readAll(reader, scope, stream)))
+    const expected = there.flat().map(({ stream, revision }) => `${stream} ${revision}`)
+    assert.equal(expected.length, 48)
+    assert.deepEqual(seen.toSorted(), expected.toSorted())
+  })
+
   it("keeps each event once when answers are lost, whether the write took place or not", async () => {
     const session = await keyspace()
     const scope = systemScope(freshTenant())

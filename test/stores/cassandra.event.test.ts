@@ -29,7 +29,8 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 900_000 }, () => {
     engine ??= testCassandra()
     const { session } = await engine
     const clock = movableClock()
-    const another = () => createCassandraEventStore(session, { clock, bucketEvents: MAX_BATCH_EVENTS })
+    const another: EventHarness["another"] = (own = clock) =>
+      createCassandraEventStore(session, { clock: own, bucketEvents: MAX_BATCH_EVENTS })
     return { store: another(), another, freshTenant, clock }
   }
   eventContract(make)

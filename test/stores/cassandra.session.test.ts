@@ -80,6 +80,29 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
       assert.deepEqual(await sequences(first, scope), upTo(60))
     })
 
+    it("are the same to daemons whose clocks are an hour apart, who answer for each other", async () => {
+      const { session: cql } = await engine()
+      const clock = heldClock()
+      const daemons = [-3_600_000, 0, 3_600_000].map((skew) =>
+        createCassandraSessionStore({ cql, clock: { now: () => clock.now() + skew } }),
+      )
+      const scope = systemScope(freshTenant())
+      await daemons[0]?.create(scope, { ...draft, expiry: { kind: "ttl", ttlMs: 4 * 3_600_000 } })
+      await Promise.all(
+        Array.from({ length: 30 }, async (_, at) => {
+          const [daemon, other] = [daemons[at % 3], daemons[(at + 1) % 3]]
+          assert.ok(daemon && other)
+          const call = withRequestId(scope, `${at}`, 1)
+          const first = await say(daemon, call, `${at}`)
+          assert.deepEqual(await say(other, call, `${at}`), first)
+        }),
+      )
+      for (const daemon of daemons) {
+        assert.deepEqual(await sequences(daemon, scope), upTo(30))
+        assert.equal((await daemon.list(scope, {}, { size: 9 })).items.length, 1)
+      }
+    })
+
     it("have one maker, whoever comes first", async () => {
       const { session: cql } = await engine()
       const clock = heldClock()

@@ -52,7 +52,8 @@ onSqlEngines(
       const { database, capabilities } = await open()
       const clock = movableClock()
       const { concurrency } = capabilities
-      const another = () => createPostgresEventStore(database, { clock, concurrency })
+      const another: EventHarness["another"] = (own = clock) =>
+        createPostgresEventStore(database, { clock: own, concurrency })
       return { store: another(), another, freshTenant, clock }
     }
     eventContract(make)
