@@ -180,6 +180,26 @@ function listing(get: () => JobHistoryHarness, fresh: () => CallScope): void {
     assert.equal(await ids({ ...ALL, queue: "Q1" }), "")
   })
 
+  it("lists a part, from one id to the next", async () => {
+    const { history, clock } = get()
+    const scope = fresh()
+    const names = ["019a00-1", "019a00-2", "019b00-3", "019c00-4", "019c00-5"]
+    await history.append(
+      scope,
+      names.map((id) => endedJob(id, clock.now())),
+    )
+    const part = async (below: string | undefined, from: string, size = 9) => {
+      const cursor = below === undefined ? undefined : [below]
+      const { items, next } = await history.list(scope, ALL, { size, cursor }, from)
+      return [items.map(({ id }) => id.slice(-1)).join(""), next?.[0]?.slice(-1)]
+    }
+    assert.deepEqual(await part(undefined, "019b00-3"), ["543", undefined])
+    assert.deepEqual(await part("019c00-5", "019a00-2"), ["432", undefined])
+    assert.deepEqual(await part("019c00-5", "019a00-2", 2), ["43", "3"])
+    assert.deepEqual(await part("019b00-3", "019b00-3"), ["", undefined])
+    assert.deepEqual(await part(undefined, "019c00-6"), ["", undefined])
+  })
+
   it("goes on below the last id of a page, whatever is added above it meanwhile", async () => {
     const { history, clock } = get()
     const scope = fresh()

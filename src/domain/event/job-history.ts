@@ -28,9 +28,9 @@ export interface JobHistory {
   get(scope: CallScope, jobId: string): Promise<Job | undefined>
   /**
    * Newest first, as JobStore.list. Cut at about MAX_JOBS_BYTES; may be short, or empty, and go on. The cursor is the last id that was
-   * looked at.
+   * looked at. With `from` it ends at that id, which is on it.
    */
-  list(scope: CallScope, query: JobQuery, page: PageRequest): Promise<Page<Job>>
+  list(scope: CallScope, query: JobQuery, page: PageRequest, from?: string): Promise<Page<Job>>
 }
 
 /** What the methods of {@link JobHistory} do. */

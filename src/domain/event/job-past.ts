@@ -79,7 +79,7 @@ async function listBoth(
 ): Promise<Page<Job>> {
   const queued = await store.list(scope, query, page)
   if (query.statuses.length > 0 && !query.statuses.some(hasEnded)) return queued
-  const left = await history.list(scope, query, page)
+  const left = await history.list(scope, query, page, queued.next?.[0])
   // What comes after the end of either page may have others before it that were not read.
   const end = [queued.next?.[0], left.next?.[0]].reduce(later)
   const within = ({ id }: Job) => end === undefined || id >= end

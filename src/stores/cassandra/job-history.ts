@@ -92,13 +92,13 @@ class CassandraJobHistory implements JobHistory {
     return job !== undefined && job.expireMs > this.#clock.now() ? job : undefined
   }
 
-  async list(scope: CallScope, query: JobQuery, page: PageRequest): Promise<Page<Job>> {
+  async list(scope: CallScope, query: JobQuery, page: PageRequest, from = ""): Promise<Page<Job>> {
     const items: Job[] = []
     let bytes = 0
     let seen = 0
     let last = ""
     const cut = (): Page<Job> => ({ items, next: [last] })
-    for await (const found of this.#walk(scope, page.cursor?.[0])) {
+    for await (const found of this.#walk(scope, { below: page.cursor?.[0], from })) {
       for (let at = 0; at < found.length; at += READ_AT_ONCE) {
         const some = found.slice(at, at + READ_AT_ONCE)
         const jobs = await Promise.all(some.map((row) => this.#fitting(scope, query, row)))
@@ -129,13 +129,13 @@ class CassandraJobHistory implements JobHistory {
     return whole && jobOf(row.head, whole.bulk)
   }
 
-  /** The last end of each job below an id. */
-  async *#walk(scope: CallScope, below: string | undefined): AsyncGenerator<readonly ListedRow[]> {
-    const spans = this.#cql.pages<{ span: string }>(scope, spansBelow(scope, below))
+  /** The last end of each job. */
+  async *#walk(scope: CallScope, range: IdRange): AsyncGenerator<readonly ListedRow[]> {
+    const spans = this.#cql.pages<{ span: string }>(scope, spansIn(scope, range))
     let last: string | undefined
     for await (const listed of spans) {
       for (const { span } of listed) {
-        const pages = this.#cql.pages<ListedRow>(scope, rowsBelow(scope, span, below), {
+        const pages = this.#cql.pages<ListedRow>(scope, rowsIn(scope, span, range), {
           pageRows: PAGE_ROWS,
         })
         for await (const rows of pages) {
@@ -148,6 +148,12 @@ class CassandraJobHistory implements JobHistory {
   }
 }
 
+/** A part of a list, which goes down. */
+interface IdRange {
+  readonly below: string | undefined
+  readonly from: string
+}
+
 /** In the order of ids, too. */
 function spanOf(jobId: string): string {
   return jobId.slice(0, SPAN_CHARS)
@@ -157,16 +163,19 @@ function register({ tenant }: CallScope, span: string): Statement {
   return { cql: "insert into job_history_spans (tenant, span) values (?, ?)", values: [tenant, span] }
 }
 
-function spansBelow({ tenant }: CallScope, below: string | undefined): Statement {
-  const all = "select span from job_history_spans where tenant = ?"
+function spansIn({ tenant }: CallScope, { below, from }: IdRange): Statement {
+  const some = "select span from job_history_spans where tenant = ? and span >= ?"
+  const values = [tenant, spanOf(from)]
   return below === undefined
-    ? { cql: all, values: [tenant] }
-    : { cql: `${all} and span <= ?`, values: [tenant, spanOf(below)] }
+    ? { cql: some, values }
+    : { cql: `${some} and span <= ?`, values: [...values, spanOf(below)] }
 }
 
-function rowsBelow({ tenant }: CallScope, span: string, below: string | undefined): Statement {
-  const all = "select job_id, revision, head from job_history_by_id where tenant = ? and span = ?"
+function rowsIn({ tenant }: CallScope, span: string, { below, from }: IdRange): Statement {
+  const some =
+    "select job_id, revision, head from job_history_by_id where tenant = ? and span = ? and job_id >= ?"
+  const values = [tenant, span, from]
   return below === undefined
-    ? { cql: all, values: [tenant, span] }
-    : { cql: `${all} and job_id < ?`, values: [tenant, span, below] }
+    ? { cql: some, values }
+    : { cql: `${some} and job_id < ?`, values: [...values, below] }
 }
