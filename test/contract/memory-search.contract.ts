@@ -441,7 +441,7 @@ function sizeTests(h: () => MemoryHarness, check: Check): void {
         ...h().store,
         search: (...call: Parameters<MemoryStore["search"]>) => {
           searches += call[2].length
-          if (searches === 3) controller.abort()
+          if (searches >= 3) controller.abort()
           return h().store.search(scope, call[1], call[2])
         },
       },
@@ -449,7 +449,8 @@ function sizeTests(h: () => MemoryHarness, check: Check): void {
     const ending = { ...scope, signal: controller.signal }
     const queries = Array.from({ length: 64 }, () => query({}))
     await rejects(searchRecords(depsOf(harness), ending, "c", queries, String), "CANCELLED")
-    assert.equal(searches, 3)
+    // A store in the daemon gets them one by one, another one many at once, but never all.
+    assert.ok(searches < queries.length, `${searches}`)
     assert.equal((await ids(h(), scope, {})).length, 1)
   })
 }

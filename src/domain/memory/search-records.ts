@@ -52,9 +52,8 @@ const MAX_CANDIDATES = 2000
 const MAX_DIVERSE_CANDIDATES = 500
 const MAX_DIVERSE = 200
 const MIN_CANDIDATES = 100
-/** Most searches that a vector store gets at once, and where it answers whole records. */
+/** Most searches that a vector store gets at once. */
 const MOST_TOGETHER = 32
-const MOST_WITH_CONTENT = 8
 const DEFAULT_EF_SEARCH = 100
 const MAX_EF_SEARCH = 1000
 
@@ -65,6 +64,8 @@ interface Plan {
   readonly fused: boolean
   /** More than the engine's order: candidates are ranked again here. */
   readonly staged: boolean
+  /** Goes to the engine together with others. */
+  readonly together: boolean
   readonly vector: Float32Array | undefined
   readonly words: string | undefined
   /** The record searched by, which is left out. */
@@ -93,12 +94,13 @@ export async function searchRecords(
       ? new AnswerBudget(`${path(0)}.k`, "ask for a smaller k or for RECORD_VIEW_ID")
       : new AnswerBudget("queries", "ask for RECORD_VIEW_ID, a smaller k or fewer queries")
   const pages: Ranked[][] = []
-  const together = togetherAt(collection, plans)
-  for (let at = 0; at < plans.length; at += together) {
+  const most = plans.every(({ together }) => together) ? MOST_TOGETHER : 1
+  for (let at = 0; at < plans.length; at += most) {
     if (at > 0) requireLive(scope)
-    const some = plans.slice(at, at + together)
+    const some = plans.slice(at, at + most)
     const answers = await deps.store.search(scope, collection, some.map(engineQuery))
     for (const [i, plan] of some.entries()) {
+      if (i > 0) requireLive(scope)
       const lists = answers[i] ?? { dense: [], keyword: [] }
       if (lists.degradedBy !== undefined) onDegraded(pages.length, lists.degradedBy)
       const page = await rank(deps, scope, plan, fuse(lists, plan.fused ? plan.query.fusion : undefined))
@@ -143,6 +145,10 @@ async function resolve(
       path: path(i),
       fused: mode === "HYBRID",
       staged: mode === "HYBRID" || query.recencyHalfLifeMs !== undefined || query.diversity !== undefined,
+      together:
+        collection.storageMode !== "LOCAL" &&
+        queries.length > 1 &&
+        queries.every(({ diversity }) => diversity === undefined),
       vector,
       words: mode === "DENSE" ? undefined : wordsOf(query, record, path(i)),
       self: target.kind === "record" ? target.id : undefined,
@@ -226,15 +232,10 @@ function engineQuery(plan: Plan): EngineQuery {
   }
 }
 
-/** How many searches the engine gets at once: no more than whose candidates are small, vectors and texts included. */
-function togetherAt({ storageMode }: Collection, plans: readonly Plan[]): number {
-  if (storageMode === "LOCAL" || plans.some(({ query }) => query.diversity !== undefined)) return 1
-  return plans.some((plan) => hasContent(rankedParts(plan))) ? MOST_WITH_CONTENT : MOST_TOGETHER
-}
-
 /** What to read of the candidates: all that the answer holds only where there are few of them, and each is in it. */
-function rankedParts({ query, staged }: Plan): RecordParts {
+function rankedParts({ query, staged, together }: Plan): RecordParts {
   if (staged) return { ...ID_ONLY, vector: query.diversity !== undefined }
+  if (together) return ID_ONLY
   return query.k + query.offset <= FEW_RECORDS ? query.parts : ID_ONLY
 }
 
