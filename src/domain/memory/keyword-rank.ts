@@ -48,6 +48,16 @@ export class KeywordRanking {
     if (weights.size > 0) this.#matches.push({ id, weights })
   }
 
+  /** The words that are looked for. */
+  get terms(): readonly string[] {
+    return this.#terms
+  }
+
+  /** Takes records into account that have none of the words. */
+  addOthers(count: number): void {
+    this.#records += count
+  }
+
   /** The best `limit`, best first, ties by id. */
   best(limit: number): readonly { readonly id: string; readonly score: number }[] {
     const spread = new Map<string, number>()

@@ -10,13 +10,22 @@ export interface ServerFeatures {
   readonly orderedQueries: boolean
   /** Comparisons with a path into JSON mean exactly what ours mean, so that nobody has to look again. */
   readonly exactJson: boolean
+  /** Words of a field can be looked up (`text_match`). */
+  readonly textMatch: boolean
 }
 
 /** By version. What was not run is taken for the more careful choice. */
 export function serverFeatures(version: string): ServerFeatures {
   const lite = /^milvus_lite-(.+)$/.exec(version)
   if (lite !== null) {
-    return { version: `lite-${lite[1]}`, templates: false, orderedQueries: false, exactJson: false }
+    const textMatch = Number.parseInt(lite[1] ?? "", 10) >= 3
+    return {
+      version: `lite-${lite[1]}`,
+      templates: false,
+      orderedQueries: false,
+      exactJson: false,
+      textMatch,
+    }
   }
   const [, major = "0", minor = "0", patch = "0"] = /(\d+)\.(\d+)(?:\.(\d+))?/.exec(version) ?? []
   const number = Number(major) * 1_000 + Number(minor)
@@ -25,5 +34,6 @@ export function serverFeatures(version: string): ServerFeatures {
     templates: number >= 2_005,
     orderedQueries: true,
     exactJson: number === 2_003,
+    textMatch: number >= 2_005,
   }
 }

@@ -12,7 +12,7 @@ import type { IndexSpec, Metric } from "../../domain/memory/model.ts"
 import type { VectorPlace } from "../../domain/memory/vector-store.ts"
 import { type Client, type Connection, checkStatus } from "./connection.ts"
 import { storeUnavailable } from "./errors.ts"
-import { ownerOf, TEXT_FIELD_BYTES, TEXT_FIELDS } from "./rows.ts"
+import { ownerOf, TEXT_FIELD_BYTES, TEXT_FIELDS, WORDS_FIELD } from "./rows.ts"
 
 /** How collections lie on the server. */
 export type Isolation = "shared" | "own"
@@ -23,6 +23,12 @@ export interface Site {
   /** Undefined: the collection is one owner's. */
   readonly partition: string | undefined
   readonly owner: string
+}
+
+/** A place that is ready for use. */
+export interface ReadySite extends Site {
+  /** Whether words of the texts can be looked up. A collection that was made before the server could has no field for them. */
+  readonly words: boolean
 }
 
 const PARTITIONS = 16
@@ -51,7 +57,7 @@ export class Places {
   readonly #connection: Connection
   readonly #prefix: string
   readonly #isolation: Isolation
-  readonly #ready = new Map<string, Promise<void>>()
+  readonly #ready = new Map<string, Promise<boolean>>()
 
   constructor(connection: Connection, prefix: string, isolation: Isolation) {
     this.#connection = connection
@@ -70,7 +76,7 @@ export class Places {
   }
 
   /** The site, ready for use: made, indexed and in memory. */
-  async ready(scope: CallScope, place: VectorPlace): Promise<Site> {
+  async ready(scope: CallScope, place: VectorPlace): Promise<ReadySite> {
     const site = this.site(scope, place)
     let ready = this.#ready.get(site.collection)
     if (ready === undefined) {
@@ -78,8 +84,7 @@ export class Places {
       this.#ready.set(site.collection, ready)
       ready.catch(() => this.#ready.delete(site.collection))
     }
-    await this.#connection.within(scope, "read", ready)
-    return site
+    return { ...site, words: await this.#connection.within(scope, "read", ready) }
   }
 
   /** The server has lost the collection, or never had it in memory: the next use makes it anew. */
@@ -103,16 +108,23 @@ export class Places {
     )
   }
 
-  async #make(collection: string, place: VectorPlace): Promise<void> {
+  /** Answers whether it has a field for words. */
+  async #make(collection: string, place: VectorPlace): Promise<boolean> {
     // Of nobody's call: whoever asks first must not take it away from those who come after.
     const scope = { ...systemScope(), deadlineMs: Date.now() + PREPARE_MS }
     const exists = await this.#connection.call(scope, "read", (client, timeout) =>
       client.hasCollection({ collection_name: collection, timeout }),
     )
     // One that cannot be brought into memory may have been left half made, by a daemon that died or is still at it.
-    if (exists.value === true && (await this.#loads(scope, collection))) return
-    await this.#create(scope, collection, place)
-    await this.load(scope, collection)
+    if (exists.value !== true || !(await this.#loads(scope, collection))) {
+      await this.#create(scope, collection, place)
+      await this.load(scope, collection)
+    }
+    // Another daemon may have made it, or an earlier one on an older server.
+    const { schema } = await this.#connection.call(scope, "read", (client, timeout) =>
+      client.describeCollection({ collection_name: collection, timeout }),
+    )
+    return schema.fields.some(({ name }) => name === WORDS_FIELD)
   }
 
   /** The index is made last, and without it nothing is brought into memory. */
@@ -135,9 +147,10 @@ export class Places {
         checkStatus(answer)
         return { status: { error_code: "Success" } }
       })
+    const { textMatch } = await this.#connection.serverFeatures(scope)
     try {
       await call((client, timeout) =>
-        client.createCollection({ ...schemaOf(collection, place.dimension), timeout }),
+        client.createCollection({ ...schemaOf(collection, place.dimension, textMatch), timeout }),
       )
     } catch (error) {
       const known = await this.#connection.call(scope, "read", (client, timeout) =>
@@ -194,7 +207,17 @@ export class Places {
 const KEY_BYTES = 640
 const OWNER_BYTES = 128
 
-function schemaOf(collection: string, dimension: number) {
+/** Words come as they are compared already, so that the server only has to tell them apart. */
+const WORDS = {
+  name: WORDS_FIELD,
+  data_type: DataType.VarChar,
+  max_length: TEXT_FIELD_BYTES,
+  enable_analyzer: true,
+  enable_match: true,
+  analyzer_params: { tokenizer: "whitespace" },
+}
+
+function schemaOf(collection: string, dimension: number, textMatch: boolean) {
   return {
     collection_name: collection,
     consistency_level: "Strong" as const,
@@ -207,6 +230,7 @@ function schemaOf(collection: string, dimension: number) {
       })),
       { name: "metadata", data_type: DataType.JSON },
       ...TEXT_FIELDS.map((name) => ({ name, data_type: DataType.VarChar, max_length: TEXT_FIELD_BYTES })),
+      ...(textMatch ? [WORDS] : []),
       { name: "embedding", data_type: DataType.FloatVector, dim: dimension },
     ],
   }

@@ -12,15 +12,19 @@ import { type Expression, ExpressionBuilder, encodeText } from "./expression.ts"
 import type { Places, Site } from "./places.ts"
 import { encodeKey, fieldsOf, type Row, toRecord } from "./rows.ts"
 
-/** Rows read at once: light ones, those with vectors, and those with texts or metadata, which may weigh 400 KB each. */
+/** Rows read at once: light ones, and those with texts or metadata, which may weigh 400 KB each; of those with vectors, so many bytes. */
 const LIGHT_ROWS = 4_000
-const VECTOR_ROWS = 500
 const HEAVY_ROWS = 64
+const VECTOR_BYTES = 4 * 1024 * 1024
+/** Most keys in one expression. */
+const KEYS_AT_ONCE = 1_000
 
 /** What a scan goes over. */
 export interface ScanQuery {
   readonly filter: Filter | undefined
   readonly parts: RecordParts
+  /** A condition of the server's own besides. */
+  readonly condition?: string | undefined
   /** Undefined: expired records too. */
   readonly nowMs: number | undefined
   /** Begins after this id. */
@@ -106,7 +110,8 @@ export class Reader {
       exact || query.filter === undefined
         ? query.parts
         : unionParts(query.parts, partsForFilter(query.filter))
-    for await (const rows of this.#pages(scope, site, query, parts)) {
+    const size = Math.min(rowsAtOnce(parts, place.dimension), query.rows ?? LIGHT_ROWS)
+    for await (const rows of this.#pages(scope, site, query, parts, size)) {
       for (const row of rows) {
         const record = toRecord(row, parts)
         if (exact || recordMatches(query.filter, record)) yield record
@@ -120,11 +125,11 @@ export class Reader {
     site: Site,
     query: ScanQuery,
     parts: RecordParts,
+    size: number,
   ): AsyncGenerator<readonly Row[]> {
     const { orderedQueries } = await this.#connection.serverFeatures(scope)
-    const usual = parts.text || parts.metadata ? HEAVY_ROWS : parts.vector ? VECTOR_ROWS : LIGHT_ROWS
-    const size = Math.min(usual, query.rows ?? usual)
-    if (!orderedQueries) return yield* this.#unordered(scope, site, query, parts, size)
+    if (!orderedQueries)
+      return yield* this.#unordered(scope, site, query, parts, Math.min(size, KEYS_AT_ONCE))
     let after = encodeKey(site.owner, query.after ?? "")
     for (;;) {
       const expression = await this.#from(scope, site, query, after)
@@ -158,8 +163,16 @@ export class Reader {
 
   async #from(scope: CallScope, site: Site, query: ScanQuery, after: string): Promise<Expression> {
     const builder = await this.builder(scope, site)
-    return builder.fence(query.nowMs, builder.filter(query.filter).text, `pk > ${encodeText(after)}`)
+    const { text } = builder.filter(query.filter)
+    return builder.fence(query.nowMs, text, query.condition, `pk > ${encodeText(after)}`)
   }
+}
+
+function rowsAtOnce(parts: RecordParts, dimension: number): number {
+  if (parts.text || parts.metadata) return HEAVY_ROWS
+  if (!parts.vector) return LIGHT_ROWS
+  const rows = Math.floor(VECTOR_BYTES / (dimension * Float32Array.BYTES_PER_ELEMENT))
+  return Math.max(HEAVY_ROWS, Math.min(LIGHT_ROWS, rows))
 }
 
 /** The condition that a row is one of these records. */

@@ -4,6 +4,7 @@ import type { RowData } from "@zilliz/milvus2-sdk-node"
 import type { JsonObject } from "../../domain/kernel/json.ts"
 import { structBytes } from "../../domain/kernel/json-size.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { wordsOf } from "../../domain/memory/keyword-rank.ts"
 import type { Collection, MemoryRecord, RecordParts } from "../../domain/memory/model.ts"
 import type { VectorRecord } from "../../domain/memory/vector-store.ts"
 
@@ -17,6 +18,13 @@ export const COPY = -1
 export const TEXT_FIELDS = ["text0", "text1", "text2", "text3", "text4"] as const
 /** What one of {@link TEXT_FIELDS} holds. */
 export const TEXT_FIELD_BYTES = 65_535
+
+/** Where the different words of a text are, on servers that can look them up: as they are compared, with blanks between them. */
+export const WORDS_FIELD = "words"
+/** Stands in {@link WORDS_FIELD} for words that it has no room for. No word has an underscore. */
+const MORE_WORDS = "more_words"
+/** Longer words are left out: indexes have limits of their own. */
+const MAX_WORD_BYTES = 255
 
 /** Whose rows these are. A tenant's id has no slash. */
 export function ownerOf(scope: CallScope, collection: Pick<Collection, "ref">): string {
@@ -33,8 +41,30 @@ export function decodeKey(key: string): string {
   return Buffer.from(key.slice(key.lastIndexOf("/") + 1), "hex").toString("utf8")
 }
 
-/** A row as the driver takes it. */
-export function toRow(owner: string, record: VectorRecord): RowData {
+/** The condition that a row's text has one of the words, or may have. */
+export function hasWords(words: readonly string[]): string {
+  const fitting = words.filter((word) => Buffer.byteLength(word) <= MAX_WORD_BYTES)
+  return `text_match(${WORDS_FIELD}, "${[...fitting, MORE_WORDS].join(" ")}")`
+}
+
+function wordsField(text: string): string {
+  let field = ""
+  let isWhole = true
+  let left = TEXT_FIELD_BYTES - MORE_WORDS.length - 1
+  for (const word of new Set(wordsOf(text))) {
+    const bytes = Buffer.byteLength(word) + 1
+    if (bytes > left || bytes > MAX_WORD_BYTES + 1) {
+      isWhole = false
+      continue
+    }
+    field += field === "" ? word : ` ${word}`
+    left -= bytes
+  }
+  return isWhole ? field : `${field} ${MORE_WORDS}`
+}
+
+/** A row as the driver takes it. `words`: the server's collection has a {@link WORDS_FIELD}. */
+export function toRow(owner: string, record: VectorRecord, words: boolean): RowData {
   const row: RowData = {
     pk: encodeKey(owner, record.id),
     owner,
@@ -51,6 +81,7 @@ export function toRow(owner: string, record: VectorRecord): RowData {
   TEXT_FIELDS.forEach((name, i) => {
     row[name] = chunks[i] ?? ""
   })
+  if (words) row[WORDS_FIELD] = wordsField(record.text ?? "")
   return row
 }
 

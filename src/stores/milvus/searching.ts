@@ -17,13 +17,16 @@ import { similarity } from "../../domain/memory/vectors.ts"
 import type { Connection } from "./connection.ts"
 import { type Places, type Site, searchParams } from "./places.ts"
 import { type Reader, target, wire } from "./reading.ts"
-import { fieldsOf, type Row, toRecord } from "./rows.ts"
+import { fieldsOf, hasWords, type Row, toRecord } from "./rows.ts"
 
 /** Most rows that the server answers to one search. */
 const MAX_LIMIT = 16_384
 /** How many rows to ask for beyond the limit where the daemon looks again at what comes back, and how that grows. */
 const LEAST_CANDIDATES = 200
 const GROWTH = 4
+/** So many records are looked at one by one rather than searched for again, and how much harder the index is asked before it comes to that. */
+const FEW_ROWS = 4_000
+const GREATER_EFFORT = 8
 /** Most records whose texts are read for a search by words. */
 const MAX_KEYWORD_RECORDS = 50_000
 const BY_IDS = 500
@@ -104,9 +107,11 @@ export class Searcher {
         ? query.parts
         : unionParts(query.parts, partsForFilter(query.filter))
     let asked = exact ? limit : Math.max(LEAST_CANDIDATES, GROWTH * limit)
+    let effort = 1
     for (;;) {
       asked = Math.min(asked, MAX_LIMIT)
-      const lists = await this.#ask(scope, site, collection, queries, { expression, parts, asked, efSearch })
+      const how = { expression, parts, asked, efSearch: efSearch * effort }
+      const lists = await this.#ask(scope, site, collection, queries, how)
       const answers = lists.map((rows) => {
         const candidates = rows.map((row) => toCandidate(row, parts, collection.metric))
         return candidates
@@ -118,11 +123,13 @@ export class Searcher {
       if (answers.every((answer) => answer.length >= limit)) return answers
       if (asked >= MAX_LIMIT || lists.every((rows) => rows.length < asked)) {
         const there = await this.#reader.countRows(scope, site, expression)
-        return answers.map((answer, i) =>
+        const whole = answers.map((answer, i) =>
           answer.length >= limit || (lists[i]?.length ?? 0) >= there ? answer : undefined,
         )
-      }
-      asked *= GROWTH
+        // Behind a filter a graph may come to an end before it has found enough.
+        if (effort > 1 || there <= FEW_ROWS || asked >= MAX_LIMIT || !whole.includes(undefined)) return whole
+        effort = GREATER_EFFORT
+      } else asked *= GROWTH
     }
   }
 
@@ -186,26 +193,37 @@ export class Searcher {
     keyword: { readonly text: string; readonly limit: number },
   ): Promise<readonly Candidate[]> {
     const ranking = new KeywordRanking(keyword.text)
+    if (ranking.terms.length === 0) return []
     const records = new Map<string, MemoryRecord>()
     const parts = unionParts(
       { ...ID_ONLY, text: true },
       query.filter === undefined ? ID_ONLY : partsForFilter(query.filter),
     )
+    const nowMs = this.#now()
+    const site = await this.#places.ready(scope, collection)
     // How rare a word is depends on all records, not only on those that the filter lets through.
+    const all = site.words ? await this.#countAll(scope, site, nowMs) : 0
     for await (const record of this.#reader.scan(scope, collection, {
       filter: undefined,
       parts,
-      nowMs: this.#now(),
+      nowMs,
+      condition: site.words ? hasWords(ranking.terms) : undefined,
     })) {
       ranking.add(record.id, record.text ?? "", recordMatches(query.filter, record))
       records.set(record.id, withParts(record, ID_ONLY))
       if (records.size > MAX_KEYWORD_RECORDS) throw tooManyForWords()
     }
+    ranking.addOthers(Math.max(0, all - records.size))
     const best = ranking.best(keyword.limit).flatMap(({ id, score }) => {
       const record = records.get(id)
       return record === undefined ? [] : [{ record, score }]
     })
     return this.#fill(scope, collection, best, query.parts)
+  }
+
+  async #countAll(scope: CallScope, site: Site, nowMs: number): Promise<number> {
+    const builder = await this.#reader.builder(scope, site)
+    return this.#reader.countRows(scope, site, builder.fence(nowMs))
   }
 
   /** Reads what the candidates lack; those deleted meanwhile drop out. */
@@ -265,7 +283,7 @@ function byScore(a: Candidate, b: Candidate): number {
 }
 
 function tooManyForWords(): DomainError {
-  const capability = `keyword search over more than ${MAX_KEYWORD_RECORDS} records`
+  const capability = `keyword search that reads more than ${MAX_KEYWORD_RECORDS} records`
   return new DomainError(
     "UNSUPPORTED_BY_ENGINE",
     `milvus does not support ${capability}; mirror the collection`,

@@ -55,7 +55,7 @@ export class MilvusVectorStore implements VectorStore {
         client.upsert({
           collection_name: site.collection,
           ...(site.partition === undefined ? {} : { partition_name: site.partition }),
-          data: batch.map((record) => toRow(site.owner, record)),
+          data: batch.map((record) => toRow(site.owner, record, site.words)),
           timeout,
         }),
       )
