@@ -9,7 +9,8 @@ const POLL_MS = 100
 
 /** See the file's comment. */
 export const open: OpenBare = async (url) => {
-  const client = new MilvusClient({ address: url.replace(/^milvus:\/\//, ""), logLevel: "none" })
+  const { host: address, username, password } = new URL(url)
+  const client = new MilvusClient({ address, username, password, logLevel: "none" })
   await client.connectPromise
   for (const name of NAMES) await make(client, name)
   const stored = vectors(1)

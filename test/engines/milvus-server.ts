@@ -13,6 +13,8 @@ const KEEPER = fileURLToPath(new URL("./milvus-keeper.ts", import.meta.url))
 const START_MS = 180_000
 /** Where every Milvus of this kind has its etcd. */
 const FIXED_PORTS = [2379, 2380]
+/** The login that every new server has. */
+const LOGIN = "root:Milvus"
 /** Ports of its parts, one after the other. */
 const PARTS = [
   "proxy_internal_port",
@@ -57,7 +59,7 @@ export async function startMilvus(tool: string): Promise<Kept> {
     await stop()
     throw new Error(`no Milvus: ${log}`, { cause: error })
   }
-  return { address: `milvus://127.0.0.1:${first + PARTS.length}`, stop }
+  return { address: `milvus://${LOGIN}@127.0.0.1:${first + PARTS.length}`, stop }
 }
 
 /** A shell that waits for the server. It outlives us: its input ends then, and with it server and files. */
@@ -100,6 +102,7 @@ async function isHealthy(child: ChildProcess, metrics: number): Promise<boolean>
 function configuration(tool: string, folder: string, first: number): string {
   const values: Record<string, string> = {
     proxy_port: String(first + PARTS.length),
+    authorization_enabled: "true",
     etcd_log_level: "error",
     etcd_log_path: join(folder, "logs", "etcd.log"),
     system_log_path: "",

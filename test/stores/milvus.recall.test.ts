@@ -50,8 +50,8 @@ describe(`recall on ${milvusStandalone.name}`, { skip: milvusStandalone.skip, ti
 
 /** Has the server seal its segments and waits until their index is built. */
 async function indexed(): Promise<void> {
-  const url = new URL(await milvusStandalone.url())
-  const client = new MilvusClient({ address: url.host })
+  const { host: address, username, password } = new URL(await milvusStandalone.url())
+  const client = new MilvusClient({ address, username, password })
   try {
     const { data } = await client.showCollections()
     const [name = ""] = data

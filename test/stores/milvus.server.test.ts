@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto"
 import { createServer, type Socket } from "node:net"
 import { describe, it } from "node:test"
 import { MilvusClient } from "@zilliz/milvus2-sdk-node"
+import type { DomainError } from "../../src/domain/kernel/errors.ts"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
 import { type Collection, ID_ONLY } from "../../src/domain/memory/model.ts"
 import { parseAddress } from "../../src/stores/milvus/address.ts"
@@ -112,6 +113,43 @@ describe("a Milvus that comes back", { skip: milvusStandalone.skip, timeout: 300
     await proxy.close()
   })
 })
+
+describe("a password that changes", { skip: milvusStandalone.skip, timeout: 300_000 }, () => {
+  it("is asked for at the next connection, and the old one is told apart from a server that is away", async (t) => {
+    const url = new URL(await milvusStandalone.url())
+    if (url.username === "") return t.skip("the server that was given has no logins")
+    const admin = driverOf(url.href)
+    const username = `u${randomUUID().slice(0, 8)}`
+    let password = "the-first"
+    checkStatus(await admin.createUser({ username, password }))
+    checkStatus(await admin.addUserToRole({ username, roleName: "admin" }))
+    url.username = username
+    url.password = ""
+    const engine = openMilvus({ url: url.href, password: async () => password })
+    const works = () =>
+      engine.verify(within(20_000)).then(
+        () => "",
+        (error: DomainError) => error.reason,
+      )
+    assert.equal(await works(), "")
+    const newPassword = "the-second"
+    checkStatus(await admin.updatePassword({ username, oldPassword: password, newPassword }))
+    await until("the old password is refused", async () => (await works()) === "STORE_AUTH", 60_000)
+    assert.equal(await works(), "STORE_AUTH", "and again")
+    password = newPassword
+    await until("the new one is taken", async () => (await works()) === "", 60_000)
+    checkStatus(await admin.deleteUser({ username }))
+    await until("nobody is let in", async () => (await works()) === "STORE_AUTH", 60_000)
+    await engine.close()
+    await admin.closeConnection()
+  })
+})
+
+/** The driver itself, as who the URL says. */
+function driverOf(server: string): MilvusClient {
+  const { host: address, username, password } = new URL(server)
+  return new MilvusClient({ address, username, password, logLevel: "none" })
+}
 
 /** The same server, by way of the proxy. */
 function through({ port }: TcpProxy, server: string): string {
@@ -230,7 +268,7 @@ for (const on of [milvusStandalone, milvusLite]) {
       const prefix = `t${randomUUID().replaceAll("-", "")}`
       const engine = await testMilvus(on, { prefix })
       const scope = within(120_000)
-      const maker = new MilvusClient({ address: (await on.url()).slice("milvus://".length) })
+      const maker = driverOf(await on.url())
       await maker.connectPromise
       await engine.vectors.write(scope, place, [row])
       const { data } = await maker.showCollections()
