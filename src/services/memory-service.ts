@@ -5,6 +5,7 @@ import { DomainError, invalidField } from "../domain/kernel/errors.ts"
 import { parseFilter } from "../domain/kernel/filter/index.ts"
 import { createCollection } from "../domain/memory/create-collection.ts"
 import { type ImportChunk, importRecords } from "../domain/memory/import-records.ts"
+import { KnownCollections } from "../domain/memory/known-collections.ts"
 import { optimizeCollection } from "../domain/memory/optimize-collection.ts"
 import { COLLECTION_FIELDS, type Embedders, type MemoryStore, RECORD_FIELDS } from "../domain/memory/ports.ts"
 import { exportRecords, getRecords, listRecords } from "../domain/memory/read-records.ts"
@@ -186,7 +187,8 @@ function readHandlers(
 }
 
 /** Records by likeness. */
-function searchHandlers(deps: MemoryServiceDeps): Pick<MemoryHandlers, "search" | "batchSearch"> {
+function searchHandlers(given: MemoryServiceDeps): Pick<MemoryHandlers, "search" | "batchSearch"> {
+  const deps = { ...given, known: new KnownCollections() }
   return {
     search: async (req, ctx) => {
       if (req.query === undefined) throw invalidField("query", "is required")

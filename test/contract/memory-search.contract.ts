@@ -12,6 +12,7 @@ import {
   filter,
   freshCollection,
   type MemoryHarness,
+  makeCollection,
   put,
   query,
   record,
@@ -132,6 +133,33 @@ function denseTests(h: () => MemoryHarness, check: Check): void {
     await h().store.delete(scope, "c", { ids: ["c"] })
     h().clock.nowMs += 1_000
     assert.deepEqual(await ids(h(), scope, {}), ["a"])
+  })
+
+  check("sees at once what another daemon has made of a collection that was searched before", async () => {
+    const { scope, collection } = await freshCollection(h())
+    const { store } = h()
+    const across = { target: { kind: "vector", vector: Float32Array.of(1, 0, 0) } } as const
+    await put(h(), scope, record("a", [1, 0]))
+    for (let i = 0; i < 2; i++) assert.deepEqual(await ids(h(), scope, {}), ["a"])
+    await rejects(search(h(), scope, across), "INVALID_FIELD")
+    const updated = await store.updateCollection(scope, "c", { description: "other" }, undefined)
+    const dense = { vector: Float32Array.of(1, 0), limit: 1, exact: false, efSearch: 10 }
+    const asked = [{ filter: undefined, parts: ID_ONLY, dense, keyword: undefined }]
+    assert.equal((await store.searchKnown(scope, collection, asked)).answers, undefined)
+    const seen = await store.searchKnown(scope, updated, asked)
+    assert.deepEqual(
+      seen.answers?.map(({ dense }) => dense.map((each) => each.record.id)),
+      [["a"]],
+    )
+    assert.equal(seen.collection.description, "other")
+    assert.deepEqual(await ids(h(), scope, {}), ["a"])
+    await store.deleteCollection(scope, "c", undefined)
+    for (const how of [{}, across]) await rejects(search(h(), scope, how), "NOT_FOUND")
+    await makeCollection(h(), scope, { dimension: 3 })
+    await put(h(), scope, record("b", [1, 0, 0]))
+    await rejects(search(h(), scope, {}), "INVALID_FIELD")
+    assert.deepEqual(await ids(h(), scope, across), ["b"])
+    assert.deepEqual(await ids(h(), scope, { target: { kind: "record", id: "b" } }), [])
   })
 
   check("answers a batch in order, each query by its own rules", async () => {

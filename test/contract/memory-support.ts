@@ -5,6 +5,7 @@ import { DomainError, type Reason } from "../../src/domain/kernel/errors.ts"
 import { type Filter, parseFilter } from "../../src/domain/kernel/filter/index.ts"
 import { type CallScope, systemScope, type TenantId } from "../../src/domain/kernel/scope.ts"
 import { createCollection } from "../../src/domain/memory/create-collection.ts"
+import { KnownCollections } from "../../src/domain/memory/known-collections.ts"
 import {
   ALL_PARTS,
   type Collection,
@@ -12,7 +13,7 @@ import {
   type RecordDraft,
 } from "../../src/domain/memory/model.ts"
 import { type Embedder, type MemoryStore, RECORD_FIELDS } from "../../src/domain/memory/ports.ts"
-import type { SearchQuery } from "../../src/domain/memory/search-records.ts"
+import type { SearchDeps, SearchQuery } from "../../src/domain/memory/search-records.ts"
 import { type UpsertDeps, upsertRecords } from "../../src/domain/memory/upsert-records.ts"
 
 /** An open store and what the suite needs to move it. */
@@ -35,9 +36,15 @@ export const letters: Embedder = {
     ),
 }
 
+/** What harnesses' collections were when they were searched last, as in a daemon. */
+const knowns = new WeakMap<MemoryHarness, KnownCollections>()
+
 /** What use cases work with, over a harness. */
-export function depsOf(harness: MemoryHarness): UpsertDeps {
+export function depsOf(harness: MemoryHarness): UpsertDeps & SearchDeps {
+  const known = knowns.get(harness) ?? new KnownCollections()
+  knowns.set(harness, known)
   return {
+    known,
     store: harness.store,
     embedders: new Map([[letters.name, letters]]),
     clock: harness.clock,

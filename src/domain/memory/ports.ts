@@ -96,6 +96,14 @@ export interface EngineAnswer {
   readonly degradedBy?: string | undefined
 }
 
+/** What {@link MemoryStore.searchKnown} answers. */
+export interface KnownAnswers {
+  /** As it is now. */
+  readonly collection: Collection
+  /** Undefined where the collection is no longer one that the search was for (`isSameToSearch`). */
+  readonly answers: readonly EngineAnswer[] | undefined
+}
+
 /** One step of index work. */
 export interface IndexStep {
   readonly state: IndexState
@@ -184,6 +192,15 @@ export interface MemoryStore {
     collection: Collection,
     queries: readonly EngineQuery[],
   ): Promise<readonly EngineAnswer[]>
+  /**
+   * As search, for a collection of which it is only known how it was before; answers also how it is now. NOT_FOUND when it is gone. One wait in
+   * place of two: see ./known-collections.
+   */
+  searchKnown(
+    scope: CallScope,
+    collection: Collection,
+    queries: readonly EngineQuery[],
+  ): Promise<KnownAnswers>
 
   /** Collections of all tenants whose index may have work to do, for the daemon's own scope. */
   indexBacklog(scope: CallScope): Promise<readonly { readonly tenant: string; readonly id: string }[]>
@@ -232,5 +249,6 @@ export const MEMORY_STORE_OPERATIONS: Operations<MemoryStore> = {
   list: "read",
   count: "read",
   search: "read",
+  searchKnown: "read",
   indexBacklog: "read",
 }

@@ -1,12 +1,13 @@
 /** Searches a collection: resolves what to look for, asks the engine, and ranks. */
 import type { Clock } from "../kernel/clock.ts"
-import { invalidField, limitExceeded, notFound } from "../kernel/errors.ts"
+import { DomainError, invalidField, limitExceeded, notFound, type Reason } from "../kernel/errors.ts"
 import type { Filter } from "../kernel/filter/index.ts"
 import type { CallScope } from "../kernel/scope.ts"
 import { requireLive } from "../kernel/wake-ups.ts"
 import { AnswerBudget, FEW_RECORDS, hasContent, loadRecords, recordBytes } from "./answer-size.ts"
+import { isSameToSearch, type KnownCollections } from "./known-collections.ts"
 import { type Collection, ID_ONLY, type MemoryRecord, type RecordParts } from "./model.ts"
-import type { Embedders, EngineQuery, MemoryStore } from "./ports.ts"
+import type { Embedders, EngineAnswer, EngineQuery, MemoryStore } from "./ports.ts"
 import { diversify, type Fusion, favourRecent, fuse, type Ranked } from "./rank.ts"
 import { checkText } from "./text.ts"
 import { embed } from "./upsert-records.ts"
@@ -43,6 +44,8 @@ export interface SearchQuery {
 /** What {@link searchRecords} works with. */
 export interface SearchDeps {
   readonly store: MemoryStore
+  /** With it, a collection that was searched before is not looked at before the next search, but with it. */
+  readonly known?: KnownCollections | undefined
   readonly embedders: Embedders
   readonly clock: Clock
 }
@@ -87,7 +90,51 @@ export async function searchRecords(
   path: (index: number) => string,
   onDegraded: (index: number, store: string) => void = () => {},
 ): Promise<readonly (readonly Ranked[])[]> {
-  const collection = await deps.store.getCollection(scope, collectionId)
+  const { known, store } = deps
+  const before = known?.find(scope.tenant, collectionId)
+  if (before !== undefined) {
+    const look: Look = { isDone: false }
+    try {
+      const pages = await searchIn(deps, scope, before, queries, path, onDegraded, look)
+      if (pages !== undefined) return pages
+    } catch (error) {
+      if (look.isDone || !dependsOnCollection(error)) throw error
+      if (isSameToSearch(before, await store.getCollection(scope, collectionId))) throw error
+    }
+  }
+  const collection = await store.getCollection(scope, collectionId)
+  known?.see(scope.tenant, collection)
+  return (await searchIn(deps, scope, collection, queries, path, onDegraded)) ?? []
+}
+
+/** What is wrong with a search may be right for a collection that is another one now. */
+function dependsOnCollection(error: unknown): boolean {
+  return error instanceof DomainError && QUERY_FAULTS.has(error.reason)
+}
+
+const QUERY_FAULTS: ReadonlySet<Reason> = new Set([
+  "INVALID_FIELD",
+  "LIMIT_EXCEEDED",
+  "NOT_FOUND",
+  "FAILED_PRECONDITION",
+  "UNSUPPORTED_BY_ENGINE",
+])
+
+/** Whether it was looked yet if a collection is what it was thought to be. */
+interface Look {
+  isDone: boolean
+}
+
+/** Undefined where it turns out that the collection has changed. */
+async function searchIn(
+  deps: SearchDeps,
+  scope: CallScope,
+  collection: Collection,
+  queries: readonly SearchQuery[],
+  path: (index: number) => string,
+  onDegraded: (index: number, store: string) => void,
+  look?: Look,
+): Promise<readonly (readonly Ranked[])[] | undefined> {
   const plans = await resolve(deps, scope, collection, queries, path)
   const budget =
     plans.length === 1
@@ -98,7 +145,8 @@ export async function searchRecords(
   for (let at = 0; at < plans.length; at += most) {
     if (at > 0) requireLive(scope)
     const some = plans.slice(at, at + most)
-    const answers = await deps.store.search(scope, collection, some.map(engineQuery))
+    const answers = await answersTo(deps, scope, collection, some, look)
+    if (answers === undefined) return undefined
     for (const [i, plan] of some.entries()) {
       if (i > 0) requireLive(scope)
       const lists = answers[i] ?? { dense: [], keyword: [] }
@@ -109,6 +157,21 @@ export async function searchRecords(
     }
   }
   return fill(deps.store, scope, collection, plans, pages, budget)
+}
+
+async function answersTo(
+  { store, known }: SearchDeps,
+  scope: CallScope,
+  collection: Collection,
+  plans: readonly Plan[],
+  look: Look | undefined,
+): Promise<readonly EngineAnswer[] | undefined> {
+  const queries = plans.map(engineQuery)
+  if (look === undefined || look.isDone) return store.search(scope, collection, queries)
+  const { collection: now, answers } = await store.searchKnown(scope, collection, queries)
+  look.isDone = answers !== undefined
+  known?.see(scope.tenant, now)
+  return answers
 }
 
 async function resolve(

@@ -4,6 +4,7 @@ import { DomainError } from "../../domain/kernel/errors.ts"
 import type { Operations } from "../../domain/kernel/operations.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { DirectLedger } from "../../domain/memory/direct-ledger.ts"
+import { isSameToSearch } from "../../domain/memory/known-collections.ts"
 import type { MirrorSource } from "../../domain/memory/mirror.ts"
 import type { Collection, StorageMode } from "../../domain/memory/model.ts"
 import {
@@ -51,6 +52,11 @@ export function createRoutedMemoryStore(options: RoutedOptions): MemoryStore & {
   const mirrored = new MirroredSearch({ records: registry, vectors, source })
   const at = (collection: Collection): Pick<MemoryStore, "get" | "weigh" | "list" | "count"> =>
     collection.storageMode === "DIRECT" ? vectors : registry
+  const search: MemoryStore["search"] = (scope, collection, queries) => {
+    if (collection.storageMode === "DIRECT") return vectors.search(scope, collection, queries)
+    if (collection.storageMode === "MIRRORED") return mirrored.search(scope, collection, queries)
+    return registry.search(scope, collection, queries)
+  }
   return {
     capabilities: {
       ...registry.capabilities,
@@ -88,10 +94,14 @@ export function createRoutedMemoryStore(options: RoutedOptions): MemoryStore & {
         ? direct.delete(scope, found, selection)
         : registry.delete(scope, collectionId, selection)
     },
-    search: (scope, collection, queries) => {
-      if (collection.storageMode === "DIRECT") return vectors.search(scope, collection, queries)
-      if (collection.storageMode === "MIRRORED") return mirrored.search(scope, collection, queries)
-      return registry.search(scope, collection, queries)
+    search,
+    searchKnown: async (scope, collection, queries) => {
+      if (collection.storageMode === "LOCAL") return registry.searchKnown(scope, collection, queries)
+      // Both stores are asked at the same time.
+      const answers = search(scope, collection, queries)
+      answers.catch(() => {})
+      const now = shown(await registry.getCollection(scope, collection.id))
+      return { collection: now, answers: isSameToSearch(now, collection) ? await answers : undefined }
     },
     indexBacklog: (scope) => registry.indexBacklog(scope),
     indexStep: async (scope, id, batch, force) => {

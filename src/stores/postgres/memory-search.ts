@@ -1,11 +1,14 @@
 /** Ranked searches over the Memory plane's records in SQL. */
 import type { Clock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { isSameToSearch } from "../../domain/memory/known-collections.ts"
 import { type Collection, type IndexSpec, scoreOf } from "../../domain/memory/model.ts"
-import type { Candidate, EngineAnswer, EngineQuery } from "../../domain/memory/ports.ts"
+import type { Candidate, EngineAnswer, EngineQuery, KnownAnswers } from "../../domain/memory/ports.ts"
 import type { Database, Rows, Statement } from "./database.ts"
 import { filterSql } from "./filter-sql.ts"
+import { collectionIn, collectionStatement } from "./memory-collections.ts"
 import {
+  type CollectionRow,
   isLive,
   RECORD_FILTER_COLUMNS,
   type RecordRow,
@@ -38,13 +41,51 @@ export async function searchRecords(
   collection: Collection,
   queries: readonly EngineQuery[],
 ): Promise<readonly EngineAnswer[]> {
+  return (await search(database, clock, scope, collection, queries, [])) ?? []
+}
+
+/** See {@link MemoryStore.searchKnown}: the collection is read in the same round trip. */
+export async function searchKnown(
+  database: Database,
+  clock: Clock,
+  scope: CallScope,
+  collection: Collection,
+  queries: readonly EngineQuery[],
+): Promise<KnownAnswers> {
+  let now = collection
+  const look: Look = {
+    statement: collectionStatement(scope, collection.id),
+    goesOn(rows) {
+      now = collectionIn(rows, collection.id)
+      return isSameToSearch(now, collection)
+    },
+  }
+  const answers = await search(database, clock, scope, collection, queries, [look])
+  return { collection: now, answers }
+}
+
+/** A statement that goes with a search, and whether the search is still wanted once its rows are known. */
+interface Look {
+  readonly statement: Statement
+  goesOn(rows: Rows<CollectionRow>): boolean
+}
+
+async function search(
+  database: Database,
+  clock: Clock,
+  scope: CallScope,
+  collection: Collection,
+  queries: readonly EngineQuery[],
+  looks: readonly Look[],
+): Promise<readonly EngineAnswer[] | undefined> {
   const indexed = collection.indexState !== "EXACT"
   const ranks = queries.some(({ keyword }) => keyword !== undefined)
   // A large collection's size only sets how much rarity counts, and counting it would cost more than all the rest.
   const size = indexed && ranks ? await roughSize(database, scope, collection) : undefined
   const build = new SearchBuilder(scope, collection, new Date(clock.now()), size)
   const first = queries.map((query) => build.statements(query, indexed && query.dense?.exact === false))
-  const answers = await run(database, scope, first)
+  const answers = await run(database, scope, first, looks)
+  if (answers === undefined) return undefined
   const short = queries.flatMap((query, i) => {
     const approximate = first[i]?.dense?.approximate === true
     return approximate && (answers[i]?.dense?.count ?? 0) < (query.dense?.limit ?? 0) ? [i] : []
@@ -53,9 +94,10 @@ export async function searchRecords(
     database,
     scope,
     short.map((i) => build.statements({ ...EMPTY, ...queries[i], keyword: undefined }, false)),
+    [],
   )
   short.forEach((i, n) => {
-    answers[i] = { dense: again[n]?.dense, keyword: answers[i]?.keyword }
+    answers[i] = { dense: again?.[n]?.dense, keyword: answers[i]?.keyword }
   })
   return answers.map(({ dense, keyword }) => ({
     dense: candidates(dense, (row) => scoreOf(collection.metric, Number(row.measure))),
@@ -89,15 +131,28 @@ interface RawAnswer {
   readonly keyword: Rows<ScoredRow> | undefined
 }
 
-async function run(database: Database, scope: CallScope, plans: readonly Planned[]): Promise<RawAnswer[]> {
-  const statements = plans.flatMap((plan) => [
-    ...(plan.dense?.statements ?? []),
-    ...(plan.keyword === undefined ? [] : [plan.keyword]),
-  ])
+/** Runs all in one round trip; undefined where a look says that nobody wants it any more. */
+async function run(
+  database: Database,
+  scope: CallScope,
+  plans: readonly Planned[],
+  looks: readonly Look[],
+): Promise<RawAnswer[] | undefined> {
+  const statements = [
+    ...looks.map(({ statement }) => statement),
+    ...plans.flatMap((plan) => [
+      ...(plan.dense?.statements ?? []),
+      ...(plan.keyword === undefined ? [] : [plan.keyword]),
+    ]),
+  ]
   if (statements.length === 0) return plans.map(() => ({ dense: undefined, keyword: undefined }))
+  const all = await database.pipeline(scope, statements)
+  for (const [i, look] of looks.entries()) {
+    if (!look.goesOn(all[i] as unknown as Rows<CollectionRow>)) return undefined
+  }
   // Each statement selects the columns of ScoredRow, but for the settings, whose rows are not looked at.
-  const results = (await database.pipeline(scope, statements)) as unknown as readonly Rows<ScoredRow>[]
-  let at = 0
+  const results = all as unknown as readonly Rows<ScoredRow>[]
+  let at = looks.length
   return plans.map((plan) => {
     at += plan.dense?.statements.length ?? 0
     const dense = plan.dense === undefined ? undefined : results[at - 1]

@@ -32,7 +32,7 @@ import {
   weighRecords,
 } from "./memory-records.ts"
 import { here } from "./memory-rows.ts"
-import { searchRecords } from "./memory-search.ts"
+import { searchKnown, searchRecords } from "./memory-search.ts"
 import { isGroupable, type UpsertItem, upsertBytes, upsertChecked, upsertGroup } from "./memory-upsert.ts"
 
 /** How the store behaves. */
@@ -146,6 +146,8 @@ export function createMemoryStore(options: MemoryStoreOptions): SqlMemoryStore {
       told(deleteRecords(database, clock, scope, collectionId, selection)),
     search: async (scope, collection, queries) =>
       searchRecords(database, clock, scope, here(collection), queries),
+    searchKnown: async (scope, collection, queries) =>
+      searchKnown(database, clock, scope, here(collection), queries),
     indexBacklog: (scope) => indexBacklog(indexing, scope),
     indexStep: (scope, id, batch, force) => indexStep(indexing, scope, id, batch, force),
     dropIndex: (scope, id) => dropIndex(indexing, scope, id),
