@@ -3,8 +3,8 @@ import { create, type DescMessage, type Message } from "@bufbuild/protobuf"
 import { pathToString } from "@bufbuild/protobuf/reflect"
 import type { Validator } from "@bufbuild/protovalidate"
 import { DomainError, limitExceeded } from "../domain/kernel/errors.ts"
-import { compileDecoder, type Decode } from "./codec/decode.ts"
-import { isDeeperThan } from "./codec/depth.ts"
+import { compileDecoder, type Decoder } from "./codec/decode.ts"
+import { isDeeperThan, mayBeDeeperThan } from "./codec/depth.ts"
 import { type Accepts, compileRules, hasRules } from "./codec/rules.ts"
 import type { RpcLimits } from "./limits.ts"
 
@@ -36,9 +36,10 @@ export function createAcceptor(desc: DescMessage, validator: Validator, limits: 
   }
   return {
     accept(raw) {
-      const { decode, accepts } = compiled ?? fast()
-      const message = raw instanceof Uint8Array ? decoded(desc, decode, raw, maxDepth) : (raw as Message)
-      if (deep && isDeeperThan(maxDepth, message)) throw limitExceeded("depth", maxDepth + 1, maxDepth)
+      const { decoder, accepts } = compiled ?? fast()
+      const encoded = raw instanceof Uint8Array
+      const message = encoded ? decode(desc, decoder, raw, maxDepth) : (raw as Message)
+      if (deep && (!encoded || mayBeDeeperThan(maxDepth, decoder.deepest))) checkDepth(message, maxDepth)
       if (ruled && accepts?.(message) !== true) check(validator, desc, message)
       return message
     },
@@ -53,20 +54,24 @@ export function createAcceptor(desc: DescMessage, validator: Validator, limits: 
 
 /** What is compiled with the first message. */
 interface Fast {
-  readonly decode: Decode
+  readonly decoder: Decoder
   readonly accepts: Accepts | undefined
 }
 
 function compileFast(desc: DescMessage, maxDepth: number): Fast {
-  return { decode: compileDecoder(desc, recursionLimit(maxDepth)), accepts: compileRules(desc) }
+  return { decoder: compileDecoder(desc, recursionLimit(maxDepth)), accepts: compileRules(desc) }
 }
 
-function decoded(desc: DescMessage, decode: Decode, bytes: Uint8Array, maxDepth: number): Message {
+function decode(desc: DescMessage, decoder: Decoder, bytes: Uint8Array, maxDepth: number): Message {
   try {
-    return decode(bytes)
+    return decoder.decode(bytes)
   } catch (cause) {
     throw undecodable(desc.typeName, cause, maxDepth)
   }
+}
+
+function checkDepth(message: Message, maxDepth: number): void {
+  if (isDeeperThan(maxDepth, message)) throw limitExceeded("depth", maxDepth + 1, maxDepth)
 }
 
 /** The failure of a request that no decoder could read. */

@@ -12,10 +12,14 @@ import {
   type Message,
   toBinary,
 } from "@bufbuild/protobuf"
+import { createValidator } from "@bufbuild/protovalidate"
 import fc from "fast-check"
 import { CacheServiceGetResponseSchema as GetResponse } from "../../src/gen/keelplane/v1/cache_service_pb.ts"
+import { createAcceptor } from "../../src/rpc/acceptor.ts"
 import { compileDecoder } from "../../src/rpc/codec/decode.ts"
+import { isDeeperThan, mayBeDeeperThan } from "../../src/rpc/codec/depth.ts"
 import { compileEncoder } from "../../src/rpc/codec/encode.ts"
+import { DEFAULT_LIMITS } from "../../src/rpc/limits.ts"
 import { messages } from "../support/random-message.ts"
 import { answerTypes, requestTypes } from "./support/api-types.ts"
 import { EchoRequestDesc, EchoResponseDesc } from "./support/probe.ts"
@@ -105,7 +109,7 @@ describe("the decoder", () => {
   for (const desc of requestTypes) {
     it(`reads ${desc.typeName} as protobuf-es does`, () => {
       let slow = 0
-      const decode = compileDecoder(desc, RECURSION_LIMIT, (bytes) => {
+      const decoder = compileDecoder(desc, RECURSION_LIMIT, (bytes) => {
         slow++
         return fromBinary(desc, bytes, options)
       })
@@ -113,7 +117,11 @@ describe("the decoder", () => {
         fc.property(message(desc), (value) => {
           const bytes = Buffer.from(toBinary(desc, value))
           const before = slow
-          assert.deepStrictEqual(decode(bytes), fromBinary(desc, bytes, options))
+          const read = decoder.decode(bytes)
+          assert.deepStrictEqual(read, fromBinary(desc, bytes, options))
+          for (let levels = 0; levels < 40; levels++) {
+            if (isDeeperThan(levels, read)) assert.ok(mayBeDeeperThan(levels, decoder.deepest))
+          }
           // Only what plain assignment cannot hold is left to protobuf-es.
           if (!bytes.includes("__proto__")) assert.equal(slow, before, "left to protobuf-es")
         }),
@@ -122,7 +130,7 @@ describe("the decoder", () => {
     })
 
     it(`reads or refuses broken ${desc.typeName} as protobuf-es does`, () => {
-      const decode = compileDecoder(desc, RECURSION_LIMIT)
+      const { decode } = compileDecoder(desc, RECURSION_LIMIT)
       fc.assert(
         fc.property(message(desc), mutations, (value, changes) => {
           const bytes = changes.reduce(mutated, Buffer.from(toBinary(desc, value)))
@@ -217,17 +225,18 @@ describe("an answer", () => {
 })
 
 describe("a request", () => {
-  const decode = compileDecoder(EchoRequestDesc, RECURSION_LIMIT)
+  const { decode } = compileDecoder(EchoRequestDesc, RECURSION_LIMIT)
+
+  const nested = (depth: number) => {
+    let data: object = {}
+    for (let level = 0; level < depth; level++) data = level % 2 === 0 ? { a: data } : { a: [data] }
+    return create(EchoRequestDesc, { data } as never)
+  }
 
   it("may nest as deep as protobuf-es lets it, and no deeper", () => {
-    const nested = (depth: number) => {
-      let data: object = {}
-      for (let level = 0; level < depth; level++) data = level % 2 === 0 ? { a: data } : { a: [data] }
-      return Buffer.from(toBinary(EchoRequestDesc, create(EchoRequestDesc, { data } as never)))
-    }
     const failures = new Set<boolean>()
     for (let depth = 50; depth < 90; depth++) {
-      const bytes = nested(depth)
+      const bytes = Buffer.from(toBinary(EchoRequestDesc, nested(depth)))
       const expected = outcome(() => fromBinary(EchoRequestDesc, bytes, options))
       failures.add("failure" in expected)
       assert.deepEqual(
@@ -237,6 +246,25 @@ describe("a request", () => {
       )
     }
     assert.equal(failures.size, 2)
+  })
+
+  it("meets the same limit of levels as bytes and as a message", () => {
+    const limits = { ...DEFAULT_LIMITS, maxDepth: 20 }
+    const { accept } = createAcceptor(EchoRequestDesc, createValidator(), limits)
+    const reasons: string[] = []
+    for (let depth = 1; depth < 20; depth++) {
+      const value = nested(depth)
+      const expected = outcome(() => accept(value))
+      const bytes = Buffer.from(toBinary(EchoRequestDesc, value))
+      assert.deepEqual(
+        outcome(() => accept(bytes)),
+        expected,
+      )
+      reasons.push("value" in expected ? "taken" : "refused")
+    }
+    // The message is level 0 and `data` is level 1; every second object brings a list with it.
+    assert.equal(reasons.indexOf("refused"), 13)
+    assert.ok(!reasons.slice(13).includes("taken"))
   })
 
   it("may come as bytes that are no Buffer", () => {
@@ -275,7 +303,7 @@ it("works where the runtime compiles no text", () => {
     import { compileRules } from ${JSON.stringify(join(codec, "rules.ts"))}
     import { CacheServiceGetRequestSchema as desc } from ${JSON.stringify(generated)}
     const bytes = compileEncoder(desc)({ key: "k" }, 5)
-    console.log(bytes.length, compileDecoder(desc, 9)(bytes.subarray(5)).key, compileRules(desc))`
+    console.log(bytes.length, compileDecoder(desc, 9).decode(bytes.subarray(5)).key, compileRules(desc))`
   const args = ["--disallow-code-generation-from-strings", "--input-type=module-typescript", "-e", script]
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8", timeout: 60_000 })
   assert.equal(stdout, "8 k undefined\n", stderr)

@@ -4,8 +4,15 @@ import { Reader } from "./reader.ts"
 import { holdsJson, isImplicit, isKnownShape, wireType } from "./shape.ts"
 import { property, Source, UNUSUAL } from "./source.ts"
 
-/** Decodes a message without its unknown fields; throws what protobuf-es throws. */
-export type Decode = (bytes: Uint8Array) => Message
+/** Decodes messages of one type. */
+export interface Decoder {
+  /** The message without its unknown fields; throws what protobuf-es throws. */
+  decode(bytes: Uint8Array): Message
+  /** How deep messages nest in the one that was decoded last; infinite where nobody has counted. */
+  readonly deepest: number
+}
+
+type Decode = Decoder["decode"]
 
 type Read = (reader: Reader, end: number, depth: number) => Message
 
@@ -19,19 +26,28 @@ export function compileDecoder(
   desc: DescMessage,
   recursionLimit: number,
   slowly: Decode = slowDecoder(desc, recursionLimit),
-): Decode {
+): Decoder {
   const read = compileRead(desc)
-  if (read === undefined) return slowly
-  return (bytes) => {
-    try {
-      reader.begin(bytes, recursionLimit)
-      return read(reader, bytes.length, 1)
-    } catch {
-      // Whatever it was: protobuf-es reads it, or says what is wrong with it.
-      return slowly(bytes)
-    } finally {
-      reader.end()
-    }
+  if (read === undefined) return { decode: slowly, deepest: Number.POSITIVE_INFINITY }
+  let deepest = 0
+  return {
+    decode(bytes) {
+      try {
+        reader.begin(bytes, recursionLimit)
+        const message = read(reader, bytes.length, 1)
+        deepest = reader.deepest
+        return message
+      } catch {
+        // Whatever it was: protobuf-es reads it, or says what is wrong with it.
+        deepest = Number.POSITIVE_INFINITY
+        return slowly(bytes)
+      } finally {
+        reader.end()
+      }
+    },
+    get deepest() {
+      return deepest
+    },
   }
 }
 

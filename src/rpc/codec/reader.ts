@@ -30,6 +30,8 @@ function shortAscii(bytes: Buffer, start: number, stop: number): string | undefi
 /** A reader of one message at a time. */
 export class Reader {
   pos = 0
+  /** How deep messages have nested so far; a message that contains no other is 1. */
+  deepest = 0
   #bytes: Buffer = EMPTY
   /** What the caller gave, of which byte fields are parts. */
   #given: Uint8Array = EMPTY
@@ -43,6 +45,7 @@ export class Reader {
     this.#given = bytes
     this.#maxDepth = maxDepth
     this.pos = 0
+    this.deepest = 0
   }
 
   /** Lets go of the message. */
@@ -53,7 +56,9 @@ export class Reader {
 
   /** Every message that is read begins with this. */
   enter(depth: number): void {
+    if (depth <= this.deepest) return
     if (depth > this.#maxDepth) throw UNUSUAL
+    this.deepest = depth
   }
 
   /** Where the message that begins here ends, which must not be beyond `end`. */
