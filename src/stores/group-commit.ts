@@ -48,7 +48,9 @@ interface Entry<I, R> {
   readonly scope: CallScope
   readonly item: I
   readonly bytes: number
-  /** Takes the caller's abort away from a waiting item; set only for items that do wait. */
+  /** Whether it waited when the waiting items were looked through last. */
+  waited: boolean
+  /** Takes the caller's abort away from a waiting item; set only for items that wait for long. */
   unwatch?: () => void
   resolve(value: R): void
   reject(error: unknown): void
@@ -64,9 +66,11 @@ interface Queue<I, R> {
 }
 
 /** So few callers of one key share one group: another would cost more than it saves. */
-const LEAST_SHARE = 8
+const LEAST_SHARE = 16
 /** How far a group looks for items behind those whose lane is taken. */
 const LOOK_AHEAD = 4
+/** Items that waited this long are dropped when their callers leave. To listen to every caller costs more than most of them wait. */
+const WATCH_MS = 10
 
 /** How many turns a group is gathered for at the most, so that a steady stream of callers cannot hold it back. */
 const MAX_GATHER_TURNS = 8
@@ -83,6 +87,7 @@ export class GroupCommit<I, R> {
   #running = 0
   #scheduled = false
   #closed = false
+  #watching: NodeJS.Timeout | undefined
   #onDrained: (() => void)[] = []
 
   constructor(options: GroupCommitOptions<I, R>) {
@@ -105,7 +110,14 @@ export class GroupCommit<I, R> {
       return Promise.reject(new DomainError("OVERLOADED", message, { retryDelayMs: RETRY_MS }))
     }
     return new Promise<R>((resolve, reject) => {
-      const entry: Entry<I, R> = { scope, item, bytes: this.#options.bytes(item), resolve, reject }
+      const entry: Entry<I, R> = {
+        scope,
+        item,
+        bytes: this.#options.bytes(item),
+        waited: false,
+        resolve,
+        reject,
+      }
       this.#enqueue(this.#options.key(scope, item), entry)
     })
   }
@@ -128,7 +140,7 @@ export class GroupCommit<I, R> {
     const ready = this.#mayStart(queue) && !this.#isTaken(queue, entry)
     if (ready) this.#ready.add(queue)
     if (ready && this.#running < this.#options.concurrency) this.#schedule()
-    else this.#watch(queue, entry)
+    else this.#watchWaiting()
   }
 
   /** Whether a group under way is about the same. */
@@ -164,14 +176,23 @@ export class GroupCommit<I, R> {
       else this.#retire(queue)
       // Behind the others, who come first.
       if (group.length > 0 && this.#mayStart(queue)) this.#ready.add(queue)
-      else this.#watchAll(queue)
     }
-    for (const queue of this.#ready) this.#watchAll(queue)
+    if (this.#queued > 0) this.#watchWaiting()
     this.#checkDrained()
   }
 
-  #watchAll(queue: Queue<I, R>): void {
-    for (const entry of queue.entries) this.#watch(queue, entry)
+  /** Looks through the waiting items now and then as long as there are any, and watches those that it has seen before. */
+  #watchWaiting(): void {
+    this.#watching ??= setTimeout(() => {
+      this.#watching = undefined
+      for (const queue of this.#queues.values()) {
+        for (const entry of queue.entries) {
+          if (entry.waited) this.#watch(queue, entry)
+          entry.waited = true
+        }
+      }
+      if (this.#queued > 0) this.#watchWaiting()
+    }, WATCH_MS / 2).unref()
   }
 
   /** The next group, without the items whose callers are gone. What stays keeps its order. */
@@ -216,8 +237,9 @@ export class GroupCommit<I, R> {
   #share(queue: Queue<I, R>): number {
     const { maxItems } = this.#options
     if (this.#perKey === 1) return maxItems
-    const share = Math.ceil((queue.entries.length + queue.items) / this.#perKey)
-    return Math.min(maxItems, Math.max(LEAST_SHARE, share))
+    const all = queue.entries.length + queue.items
+    const groups = Math.max(1, Math.min(this.#perKey, Math.floor(all / LEAST_SHARE)))
+    return Math.min(maxItems, Math.ceil(all / groups))
   }
 
   async #run(queue: Queue<I, R>, group: readonly Entry<I, R>[]): Promise<void> {

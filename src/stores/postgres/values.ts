@@ -93,7 +93,10 @@ function arrayToWire(values: readonly unknown[]): string {
   return `${text}}`
 }
 
+const ESCAPED = /["\\]/
+
 function quoted(text: string): string {
+  if (!ESCAPED.test(text)) return `"${text}"`
   return `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`
 }
 

@@ -5,7 +5,7 @@
 create function events_known(for_tenant text, streams text[], ids uuid[])
 returns table (stream text, event_id uuid, revision bigint, recorded_at timestamptz)
 language plpgsql stable
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_sort = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 begin
   return query select e.stream, e.event_id, e.revision, e.recorded_at
@@ -31,7 +31,7 @@ create function append_events(
   occurred_ats timestamptz[], sizes int[],
   out heads bigint[], out appended boolean[], out later bigint[])
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_sort = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   recorded timestamptz[];
@@ -40,17 +40,16 @@ begin
   perform pg_advisory_xact_lock(k.key) from (
     select distinct hashtextextended(for_tenant || '/' || n.name, 20) as key from unnest(names) as n(name) order by 1) k;
 
-  select array_agg(f.head order by f.place), array_agg(f.head >= 0 and (
-      f.wanted is null or f.wanted = f.head or (f.wanted = -1 and f.head > 0)) order by f.place),
-    array_agg(f.recorded order by f.place),
-    array_agg(case when f.recorded > at then (extract(epoch from f.recorded) * 1000)::bigint end order by f.place)
+  select array_agg(f.head), array_agg(f.head >= 0 and (f.wanted is null or f.wanted = f.head or (f.wanted = -1 and f.head > 0))),
+    array_agg(f.recorded), array_agg(case when f.recorded > at then (extract(epoch from f.recorded) * 1000)::bigint end)
   into heads, appended, recorded, later
   from (
-    select n.place, n.wanted, greatest(s.recorded_at, at) as recorded,
+    select wanted[n.place] as wanted, greatest(s.recorded_at, at) as recorded,
       case when s.deleted_at is not null then -1 else coalesce(s.head, 0) end as head
-    from unnest(names, wanted) with ordinality as n(name, wanted, place)
+    from generate_series(1, cardinality(names)) as n(place)
     left join lateral (select s.stream, s.head, s.recorded_at, s.deleted_at from keelplane.streams s
-      where s.tenant = for_tenant and s.stream >= n.name order by s.stream limit 1) s on s.stream = n.name) f;
+      where s.tenant = for_tenant and s.stream >= names[n.place] order by s.stream limit 1) s on s.stream = names[n.place]
+    order by n.place) f;
 
   if cardinality(given_ids) > 0 then
     for known in select k.stream from keelplane.events_known(for_tenant, given_streams, given_ids) as k loop
@@ -60,18 +59,16 @@ begin
 
   insert into keelplane.events (tenant, stream, revision, event_id, type, json, bin, content_type, metadata, state_patch,
     correlation_id, causation_id, trace_parent, occurred_at, recorded_at, size)
-  select for_tenant, names[e.stream], heads[e.stream] + e.place, e.event_id, e.type, e.json, e.bin, coalesce(e.content_type, ''),
-    e.metadata, e.state_patch, coalesce(e.correlation_id, ''), coalesce(e.causation_id, ''), coalesce(e.trace_parent, ''),
-    coalesce(e.occurred_at, recorded[e.stream]), recorded[e.stream], e.size
-  from unnest(event_streams, event_places, event_ids, types, jsons, bins, content_types, metadatas, state_patches,
-    correlation_ids, causation_ids, trace_parents, occurred_ats, sizes)
-    as e(stream, place, event_id, type, json, bin, content_type, metadata, state_patch, correlation_id, causation_id,
-      trace_parent, occurred_at, size)
-  where appended[e.stream];
+  select for_tenant, names[event_streams[n]], heads[event_streams[n]] + event_places[n], event_ids[n], types[n], jsons[n], bins[n],
+    coalesce(content_types[n], ''), metadatas[n], state_patches[n], coalesce(correlation_ids[n], ''),
+    coalesce(causation_ids[n], ''), coalesce(trace_parents[n], ''), coalesce(occurred_ats[n], recorded[event_streams[n]]),
+    recorded[event_streams[n]], sizes[n]
+  from generate_series(1, cardinality(event_ids)) as n
+  where appended[event_streams[n]];
 
   insert into keelplane.streams as s (tenant, stream, head, created_at, recorded_at)
-  select for_tenant, n.name, n.head + n.count, n.recorded, n.recorded
-  from unnest(names, heads, counts, appended, recorded) as n(name, head, count, appended, recorded)
-  where n.appended
+  select for_tenant, names[n], heads[n] + counts[n], recorded[n], recorded[n]
+  from generate_series(1, cardinality(names)) as n
+  where appended[n]
   on conflict (tenant, stream) do update set head = excluded.head, recorded_at = excluded.recorded_at;
 end $$;
