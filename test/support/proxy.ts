@@ -51,6 +51,11 @@ export class TcpProxy {
     return new TcpProxy(listener, address.port, target)
   }
 
+  /** Connections that are open now. */
+  get connections(): number {
+    return this.#links.size
+  }
+
   /** Answers that were lost so far. */
   get losses(): number {
     return this.#hits

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs"
 import cassandra from "cassandra-driver"
 import { DomainError } from "../../domain/kernel/errors.ts"
+import { steady } from "./control.ts"
 import { connectError } from "./errors.ts"
 import type { ClusterAddress, TlsMode } from "./url.ts"
 
@@ -63,6 +64,7 @@ export async function connectClient(
 }
 
 async function connected(client: cassandra.Client): Promise<cassandra.Client> {
+  steady(client)
   try {
     await client.connect()
     return client
