@@ -87,6 +87,7 @@ describe("faults of Cassandra", { skip: ringSkip, timeout: 900_000 }, () => {
   it("partial loss", async () => {
     await playCell(subject, {
       fault: "partial loss",
+      settled: ["STORE_UNAVAILABLE"],
       must: ["STORE_UNAVAILABLE"],
       may: CUT_OFF,
       // A quorum of three copies cannot be had of one node.
@@ -98,6 +99,7 @@ describe("faults of Cassandra", { skip: ringSkip, timeout: 900_000 }, () => {
   it("credential", async () => {
     await playCell(subject, {
       fault: "credential",
+      settled: ["STORE_AUTH", "STORE_UNAVAILABLE"],
       must: ["STORE_AUTH"],
       may: CUT_OFF,
       inflict: async () => {
@@ -111,6 +113,7 @@ describe("faults of Cassandra", { skip: ringSkip, timeout: 900_000 }, () => {
   it("crash", async () => {
     await playCell(subject, {
       fault: "crash",
+      settled: ["STORE_UNAVAILABLE"],
       must: ["STORE_UNAVAILABLE"],
       may: CUT_OFF,
       inflict: () => signalAll([node.pid], "SIGKILL"),

@@ -16,6 +16,8 @@ const BEFORE_CALLS = 8
 const ENOUGH_FAILURES = 10
 const ENOUGH_CALLS = 25
 const AFTER_CALLS = 3
+const SETTLED_MS = 1_000
+const ENOUGH_SETTLED = 5
 
 /** An engine with its daemon, under load. */
 export interface Subject {
@@ -37,6 +39,11 @@ export interface Play {
   readonly oneOf?: readonly string[]
   /** Other reasons that they may be told. */
   readonly may?: readonly string[]
+  /**
+   * The only reasons that calls are told which begin when the fault has lasted a second and end before their deadline: by then nobody
+   * finds out about it in the middle of a call.
+   */
+  readonly settled?: readonly string[]
   /** The calls all succeed. */
   readonly harmless?: boolean
   /** Acknowledged writes may be gone: why. */
@@ -66,7 +73,9 @@ export async function playCell(subject: Subject, play: Play): Promise<Row> {
     await healthy(tracks, 0, BEFORE_CALLS, "calls succeed before the fault")
     const faultAt = performance.now()
     await play.inflict()
-    await until(`the fault ${play.fault} shows`, () => over || shown(play, suffering, faultAt), PATIENCE_MS)
+    const settledAt = performance.now() + SETTLED_MS
+    const isShown = () => shown(play, suffering, faultAt) && settledEnough(play, suffering, settledAt)
+    await until(`the fault ${play.fault} shows`, () => over || isShown(), PATIENCE_MS)
     const repairAt = performance.now()
     await play.repair()
     await healthy(tracks, repairAt, AFTER_CALLS, `calls succeed after ${play.fault}`)
@@ -75,6 +84,7 @@ export async function playCell(subject: Subject, play: Play): Promise<Row> {
     const row = rowOf(subject, play, suffering, others, faultAt, repairAt)
     const lost = await compare(subject, play, suffering)
     hold(play, row, others)
+    holdSettled(play, settledFailures(suffering, settledAt, repairAt))
     rows.push({ ...row, lost })
     return { ...row, lost }
   } finally {
@@ -102,6 +112,25 @@ function shown(play: Play, suffering: readonly Track[], faultAt: number): boolea
   const failures = since.flatMap(({ failure }) => (failure === undefined ? [] : [failure]))
   if (failures.length < (play.failures ?? ENOUGH_FAILURES)) return false
   return play.must.every((expected) => failures.some(says(expected)))
+}
+
+function settledEnough({ settled }: Play, suffering: readonly Track[], settledAt: number): boolean {
+  return settled === undefined || settledFailures(suffering, settledAt, Infinity).length >= ENOUGH_SETTLED
+}
+
+/** What calls were told that began and ended in good time between these moments. */
+function settledFailures(suffering: readonly Track[], from: number, to: number): readonly string[] {
+  return suffering.flatMap(({ notes }) =>
+    notes.flatMap(({ start, end, failure }) =>
+      failure !== undefined && start >= from && end < to && end - start < DEADLINE_MS ? [failure] : [],
+    ),
+  )
+}
+
+function holdSettled({ fault, settled }: Play, failures: readonly string[]): void {
+  if (settled === undefined) return
+  const strange = failures.filter((failure) => !settled.some((expected) => says(expected)(failure)))
+  assert.deepEqual([...new Set(strange)], [], `callers were told what ${fault} cannot mean once it is known`)
 }
 
 /** Whether a caller was told this reason. */

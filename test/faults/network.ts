@@ -14,6 +14,8 @@ export const LATE = ["OUTCOME_UNKNOWN", "DEADLINE_EXCEEDED"]
 
 /** How long each direction takes in the cell `slow`; a call has several of them. */
 const SLOW_MS = 20
+/** Answers that get lost. Some are those of calls that are repeated without their callers' noticing. */
+const MOST_LOST = 12
 
 /**
  * Refused, blackhole, slow, reset and lost reply. `mark` is in the bytes of requests whose answers get lost: those of the writer
@@ -26,6 +28,7 @@ export function networkPlays(proxy: TcpProxy, mark: { readonly writer: string } 
       fault: "refused",
       must: ["STORE_UNAVAILABLE"],
       may: CUT_OFF,
+      settled: ["STORE_UNAVAILABLE"],
       inflict: () => proxy.refuse(),
       repair: () => proxy.accept(),
     },
@@ -49,7 +52,7 @@ export function networkPlays(proxy: TcpProxy, mark: { readonly writer: string } 
       must: ["OUTCOME_UNKNOWN"],
       may: CUT_OFF,
       failures: 2,
-      inflict: () => proxy.lose(markOf("reset"), "reset", 4),
+      inflict: () => proxy.lose(markOf("reset"), "reset", MOST_LOST),
       repair: () => proxy.loseNone(),
     },
     {
@@ -57,7 +60,7 @@ export function networkPlays(proxy: TcpProxy, mark: { readonly writer: string } 
       must: ["OUTCOME_UNKNOWN"],
       may: CUT_OFF,
       failures: 2,
-      inflict: () => proxy.lose(markOf("lostreply"), "silence", 4),
+      inflict: () => proxy.lose(markOf("lostreply"), "silence", MOST_LOST),
       repair: () => proxy.loseNone(),
     },
   ]

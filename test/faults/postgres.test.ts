@@ -66,6 +66,7 @@ describe("faults of PostgreSQL", { skip: ownServerSkip, timeout: 600_000 }, () =
   it("crash", async () => {
     await playCell(subject, {
       fault: "crash",
+      settled: ["STORE_UNAVAILABLE"],
       must: ["STORE_UNAVAILABLE"],
       may: CUT_OFF,
       inflict: () => server.stop("immediate"),
@@ -98,6 +99,7 @@ describe("faults of PostgreSQL", { skip: ownServerSkip, timeout: 600_000 }, () =
   it("read-only", async () => {
     await playCell(subject, {
       fault: "read-only",
+      settled: ["STORE_UNAVAILABLE"],
       must: ["STORE_UNAVAILABLE"],
       may: AWAY,
       inflict: () =>
@@ -121,6 +123,7 @@ describe("faults of PostgreSQL", { skip: ownServerSkip, timeout: 600_000 }, () =
     const small = disk
     await playCell(subject, {
       fault: "full",
+      settled: ["STORE_FULL"],
       must: ["STORE_FULL"],
       may: CUT_OFF,
       inflict: () => small.fill(),
@@ -131,6 +134,7 @@ describe("faults of PostgreSQL", { skip: ownServerSkip, timeout: 600_000 }, () =
   it("credential", async () => {
     await playCell(subject, {
       fault: "credential",
+      settled: ["STORE_AUTH", "STORE_UNAVAILABLE"],
       must: ["STORE_AUTH"],
       may: CUT_OFF,
       inflict: async () => {
@@ -144,6 +148,7 @@ describe("faults of PostgreSQL", { skip: ownServerSkip, timeout: 600_000 }, () =
   it("schema", async () => {
     await playCell(subject, {
       fault: "schema",
+      settled: ["SCHEMA_MISMATCH"],
       must: ["SCHEMA_MISMATCH"],
       may: AWAY,
       inflict: () => administer(server.socketUrl, "alter schema keelplane rename to keelplane_away"),
@@ -155,6 +160,7 @@ describe("faults of PostgreSQL", { skip: ownServerSkip, timeout: 600_000 }, () =
     const standby = await startStandby(server, HBA)
     await playCell(subject, {
       fault: "failover",
+      settled: ["STORE_UNAVAILABLE"],
       must: ["STORE_UNAVAILABLE"],
       may: CUT_OFF,
       inflict: async () => {

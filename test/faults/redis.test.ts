@@ -60,8 +60,10 @@ describe("faults of Redis", { skip: ownServerSkip, timeout: 600_000 }, () => {
   it("crash", async () => {
     const { degraded } = await playCell(subject, {
       fault: "crash",
+      settled: ["STORE_UNAVAILABLE"],
       must: ["STORE_UNAVAILABLE"],
-      may: CUT_OFF,
+      // The server comes back without the login, which is made a moment later.
+      may: [...CUT_OFF, "STORE_AUTH"],
       inflict: () => server.kill(),
       repair: async () => {
         await server.start()
@@ -93,6 +95,7 @@ describe("faults of Redis", { skip: ownServerSkip, timeout: 600_000 }, () => {
   it("read-only", async () => {
     await playCell(subject, {
       fault: "read-only",
+      settled: ["STORE_UNAVAILABLE"],
       must: ["STORE_UNAVAILABLE"],
       may: AWAY,
       inflict: async () => {
@@ -107,6 +110,7 @@ describe("faults of Redis", { skip: ownServerSkip, timeout: 600_000 }, () => {
   it("full", async () => {
     await playCell(subject, {
       fault: "full",
+      settled: ["STORE_FULL"],
       must: ["STORE_FULL"],
       may: AWAY,
       inflict: async () => {
@@ -121,6 +125,7 @@ describe("faults of Redis", { skip: ownServerSkip, timeout: 600_000 }, () => {
   it("credential", async () => {
     await playCell(subject, {
       fault: "credential",
+      settled: ["STORE_AUTH", "STORE_UNAVAILABLE"],
       must: ["STORE_AUTH"],
       may: CUT_OFF,
       inflict: async () => {
@@ -141,6 +146,7 @@ describe("faults of Redis", { skip: ownServerSkip, timeout: 600_000 }, () => {
     )
     await playCell(subject, {
       fault: "failover",
+      settled: ["STORE_UNAVAILABLE"],
       must: ["STORE_UNAVAILABLE"],
       may: CUT_OFF,
       mayLose: "replication is asynchronous",
