@@ -12,15 +12,16 @@ const HEADERS: OutgoingHttpHeaders = Object.freeze({
   "content-type": "application/grpc+proto",
 })
 const WITH_TRAILERS = Object.freeze({ ...NO_DATE, waitForTrailers: true })
+const NO_HEADERS: IncomingHttpHeaders = Object.freeze({})
 const OK: Readonly<Record<string, string | number>> = Object.freeze({ "grpc-status": "0" })
 
 /** A call on a bare HTTP/2 stream. */
 export class Http2Call extends Call {
-  readonly raw: unknown
+  raw: unknown
   readonly incoming: AsyncIterable<unknown> | undefined
   readonly peer: string
   readonly #stream: ServerHttp2Stream
-  readonly #headers: IncomingHttpHeaders
+  #headers: IncomingHttpHeaders
   readonly #unfinished: UnfinishedStreams
   #trailers = OK
   #unblock: (() => void) | undefined
@@ -83,6 +84,7 @@ export class Http2Call extends Call {
   finish(status: RpcStatus | undefined, response: object | undefined): void {
     const bytes = response === undefined ? undefined : this.#framed(response)
     const stream = this.#stream
+    this.#letGo()
     if (isGone(stream)) return
     const isShort = status !== undefined && !stream.headersSent
     if (isShort) respondTrailersOnly(stream, status, this.#trailers)
@@ -92,6 +94,13 @@ export class Http2Call extends Call {
       stream.end(bytes)
     }
     if (!stream.readableEnded) letLinger(stream, this.#unfinished, isShort)
+  }
+
+  /** The stream keeps its listeners, and they the call, until both are collected, which may be long after. */
+  #letGo(): void {
+    this.raw = undefined
+    this.request = undefined
+    this.#headers = NO_HEADERS
   }
 
   #framed(message: object): Buffer {

@@ -33,25 +33,30 @@ export function readOne(reading: Reading, to: OneRequest): void {
   new OneReader(reading, to)
 }
 
+interface Work {
+  readonly reading: Reading
+  readonly frames: FrameReader
+  readonly to: OneRequest
+}
+
+/** A stream is garbage long before it is collected; until then it keeps its listeners, which must not keep the request, too. */
 class OneReader implements Unfinished {
   readonly stream: ServerHttp2Stream
   readonly untilMs: number
   newer: Unfinished | undefined = undefined
   older: Unfinished | undefined = undefined
   seen = false
-  readonly #reading: Reading
-  readonly #frames: FrameReader
-  readonly #to: OneRequest
+  readonly #unfinished: UnfinishedStreams
+  /** Undefined when there is nothing to read any more. */
+  #work: Work | undefined
   #message: Framed | undefined
-  #over = false
 
   constructor(reading: Reading, to: OneRequest) {
     const { stream, maxBytes, deadlineMs, arrivedMs, unfinished } = reading
     this.stream = stream
     this.untilMs = Math.min(deadlineMs, arrivedMs + REQUEST_MS)
-    this.#reading = reading
-    this.#frames = new FrameReader(maxBytes)
-    this.#to = to
+    this.#unfinished = unfinished
+    this.#work = { reading, frames: new FrameReader(maxBytes), to }
     unfinished.add(this)
     stream.on("data", (chunk: Buffer) => this.#take(chunk))
     stream.on("end", () => this.#end())
@@ -59,19 +64,20 @@ class OneReader implements Unfinished {
 
   onLate(): void {
     const late =
-      this.untilMs === this.#reading.deadlineMs
+      this.untilMs === this.#work?.reading.deadlineMs
         ? "the deadline passed before the request had arrived"
         : `the request did not arrive within ${REQUEST_MS / 1000} s`
     this.#fail(new DomainError("DEADLINE_EXCEEDED", late))
   }
 
   #take(chunk: Buffer): void {
-    if (this.#over) return
+    if (this.#work === undefined) return
+    const { frames } = this.#work
     try {
-      this.#frames.push(chunk)
-      const message = this.#frames.next()
+      frames.push(chunk)
+      const message = frames.next()
       if (message === undefined) return
-      if (this.#message !== undefined || this.#frames.partial) throw notOne()
+      if (this.#message !== undefined || frames.partial) throw notOne()
       this.#message = message
     } catch (failure) {
       this.#fail(failure)
@@ -79,30 +85,31 @@ class OneReader implements Unfinished {
   }
 
   #end(): void {
-    if (this.#over) return
-    this.#over = true
-    this.#reading.unfinished.delete(this)
-    if (this.stream.destroyed) return
     const message = this.#message
-    if (message === undefined || this.#frames.partial) this.#to.onFailure(notOne())
-    else if (!message.compressed) this.#to.onMessage(message.bytes, this.#now())
+    const work = this.#stop()
+    if (work === undefined || this.stream.destroyed) return
+    const { reading, frames, to } = work
+    if (message === undefined || frames.partial) to.onFailure(notOne())
+    // A look at the clock costs more than it seems; most requests are there at once.
+    else if (!message.compressed) to.onMessage(message.bytes, this.seen ? Date.now() : reading.arrivedMs)
     else {
-      unpack(message, this.#reading).then(
-        (bytes) => this.#to.onMessage(bytes, Date.now()),
-        (failure: unknown) => this.#to.onFailure(failure),
+      unpack(message, reading).then(
+        (bytes) => to.onMessage(bytes, Date.now()),
+        (failure: unknown) => to.onFailure(failure),
       )
     }
   }
 
-  /** A look at the clock costs more than it seems; most requests are there at once. */
-  #now(): number {
-    return this.seen ? Date.now() : this.#reading.arrivedMs
+  #fail(failure: unknown): void {
+    this.#stop()?.to.onFailure(failure)
   }
 
-  #fail(failure: unknown): void {
-    this.#over = true
-    this.#reading.unfinished.delete(this)
-    this.#to.onFailure(failure)
+  #stop(): Work | undefined {
+    const work = this.#work
+    this.#work = undefined
+    this.#message = undefined
+    this.#unfinished.delete(this)
+    return work
   }
 }
 
