@@ -1,47 +1,46 @@
 /**
- * The floor: a bare grpc-js server whose one handler does nothing but decode the request and answer a ready-made value. It
- * runs as a process of its own; prints its port.
+ * The floor: the daemon's own transport, on which one handler does nothing but decode the request and answer a ready-made value,
+ * without anything of the daemon between. It runs as a process of its own, takes the transport's name (`http2` or `grpc-js`), and
+ * prints its port.
  */
+import { once } from "node:events"
+import { type AddressInfo, createServer } from "node:net"
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
-import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js"
 import {
   CacheService,
-  type CacheServiceGetRequest,
   CacheServiceGetRequestSchema,
-  type CacheServiceGetResponse,
   CacheServiceGetResponseSchema,
 } from "../src/gen/keelplane/v1/cache_service_pb.ts"
+import type { Call } from "../src/rpc/call.ts"
+import type { CompiledMethod } from "../src/rpc/compile.ts"
+import { DEFAULT_LIMITS } from "../src/rpc/limits.ts"
+import { createGrpcJsTransport } from "../src/rpc/transports/grpc-js.ts"
+import { createHttp2Transport } from "../src/rpc/transports/http2.ts"
 
 const answer = create(CacheServiceGetResponseSchema, {
   found: true,
   entry: { value: { case: "data", value: new Uint8Array(128).fill(7) }, revision: 1n },
 })
 
-const server = new Server({ "grpc.enable_channelz": 0 })
-server.addService(
-  {
-    Get: {
-      path: `/${CacheService.typeName}/Get`,
-      requestStream: false,
-      responseStream: false,
-      requestSerialize: (message: CacheServiceGetRequest) =>
-        Buffer.from(toBinary(CacheServiceGetRequestSchema, message)),
-      requestDeserialize: (bytes: Buffer) => fromBinary(CacheServiceGetRequestSchema, bytes),
-      responseSerialize: (message: CacheServiceGetResponse) => {
-        const bytes = toBinary(CacheServiceGetResponseSchema, message)
-        return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-      },
-      responseDeserialize: (bytes: Buffer) => fromBinary(CacheServiceGetResponseSchema, bytes),
-    },
+const method: Pick<CompiledMethod, "path" | "kind" | "encode" | "run"> = {
+  path: `/${CacheService.typeName}/Get`,
+  kind: "unary",
+  encode(_response, room = 0) {
+    const bytes = toBinary(CacheServiceGetResponseSchema, answer)
+    if (room === 0) return bytes
+    const roomy = Buffer.allocUnsafe(room + bytes.byteLength)
+    roomy.set(bytes, room)
+    return roomy
   },
-  {
-    Get: (
-      _call: ServerUnaryCall<CacheServiceGetRequest, CacheServiceGetResponse>,
-      callback: sendUnaryData<CacheServiceGetResponse>,
-    ) => callback(null, answer),
+  run(call: Call) {
+    fromBinary(CacheServiceGetRequestSchema, call.raw as Uint8Array)
+    call.settled = true
+    call.finish(undefined, answer)
   },
-)
-server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) => {
-  if (error) throw error
-  console.log(port)
-})
+}
+
+const makeTransport = process.argv[2] === "grpc-js" ? createGrpcJsTransport : createHttp2Transport
+const transport = makeTransport(new Map([[method.path, method as CompiledMethod]]), DEFAULT_LIMITS)
+const server = createServer({ noDelay: true }, (socket) => transport.accept(socket))
+await once(server.listen(0, "127.0.0.1"), "listening")
+console.log((server.address() as AddressInfo).port)

@@ -1,8 +1,8 @@
 /**
  * `npm run bench [-- --json FILE] [--rounds N] [--ms N] [--only TEXT]`: the daemon on its embedded engines against an empty handler on the
  * same transport. Names of engines (`redis`, `postgres`, `cassandra`, `milvus`, or `all`) compare as ./engines/compare says, `--daprd` with
- * Dapr's sidecar too. All live at the same time and are measured in turn, so that a busy machine slows all; figures are medians
- * over rounds, ratios are medians of each round's own ratio.
+ * Dapr's sidecar too; `--floor grpc-js` puts the empty handler on the other transport. All live at the same time and are measured in
+ * turn, so that a busy machine slows all; figures are medians over rounds, ratios are medians of each round's own ratio.
  */
 import { writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
@@ -13,7 +13,7 @@ import { appenders } from "./appenders.ts"
 import { APPEND, appendBodies, BATCH, cases, prepare } from "./cases.ts"
 import { compareAll, ENGINES } from "./engines/index.ts"
 import { type Load, type Result, residentMiB, send } from "./load.ts"
-import { median, type Server, startFloor } from "./measure.ts"
+import { FLOORS, median, type Server, startFloor } from "./measure.ts"
 
 const { values: flags, positionals } = parseArgs({
   options: {
@@ -22,6 +22,7 @@ const { values: flags, positionals } = parseArgs({
     ms: { type: "string", default: "1500" },
     only: { type: "string", default: "" },
     daprd: { type: "boolean", default: false },
+    floor: { type: "string", default: FLOORS[0] ?? "" },
   },
   allowPositionals: true,
 })
@@ -29,6 +30,11 @@ const rounds = Number(flags.rounds)
 const durationMs = Number(flags.ms)
 if (!Number.isInteger(rounds) || rounds < 1 || !Number.isFinite(durationMs) || durationMs < 50) {
   console.error("--rounds takes a whole number from 1, --ms a number from 50")
+  process.exit(2)
+}
+
+if (!FLOORS.includes(flags.floor)) {
+  console.error(`--floor takes one of ${FLOORS.join(", ")}`)
   process.exit(2)
 }
 
@@ -152,7 +158,7 @@ function targetLines(
 }
 
 async function main(): Promise<void> {
-  const floor = await startFloor()
+  const floor = await startFloor(flags.floor)
   const daemon = await startDaemon()
   const channel = daemon.channel()
   const server: Server = { address: daemon.address, pid: daemon.process.pid ?? 0 }
@@ -236,4 +242,6 @@ if (unknown.length > 0) {
   console.error(`no such engine: ${unknown.join(", ")}; there are ${[...ENGINES.keys()].join(", ")}`)
   process.exit(2)
 }
-await (names.length > 0 ? compareAll(names, { rounds, durationMs, daprd: flags.daprd }, flags) : main())
+await (names.length > 0
+  ? compareAll(names, { rounds, durationMs, daprd: flags.daprd, floor: flags.floor }, flags)
+  : main())

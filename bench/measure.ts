@@ -18,11 +18,13 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 0 && low !== undefined ? (low + high) / 2 : high
 }
 
-/** Starts the empty handler. */
-export async function startFloor(): Promise<Server & { process: ChildProcess }> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL("./floor.ts", import.meta.url))], {
-    stdio: ["ignore", "pipe", "inherit"],
-  })
+/** Transports that the empty handler can be on; the first is the daemon's by default. */
+export const FLOORS: readonly string[] = ["http2", "grpc-js"]
+
+/** Starts the empty handler on one of {@link FLOORS}. */
+export async function startFloor(transport: string): Promise<Server & { process: ChildProcess }> {
+  const script = fileURLToPath(new URL("./floor.ts", import.meta.url))
+  const child = spawn(process.execPath, [script, transport], { stdio: ["ignore", "pipe", "inherit"] })
   const [port] = await once(child.stdout, "data")
   return { address: `127.0.0.1:${String(port).trim()}`, pid: child.pid ?? 0, process: child }
 }

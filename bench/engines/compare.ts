@@ -21,6 +21,8 @@ export interface Effort {
   readonly durationMs: number
   /** Whether Dapr's sidecar stands beside. */
   readonly daprd: boolean
+  /** The transport of the empty handler. */
+  readonly floor: string
 }
 
 /** Of calls whose code has not been compiled yet nothing can be said. */
@@ -152,7 +154,7 @@ async function measureAll(
   effort: Effort,
   only: string,
 ): Promise<readonly Measured[]> {
-  const floor = await startFloor()
+  const floor = await startFloor(effort.floor)
   const ends: (() => unknown)[] = [() => floor.process.kill()]
   try {
     const own = await startDaemon({ env: server.env })
