@@ -26,10 +26,10 @@ const EVERY_SQL = /\bonSqlEngines\(/
 const BUILT = "a pinned package, pgvector compiled from Debian's source"
 
 const POSTGRES = [
-  ["18", "18.4", "pinned packages, or the server of `KEELPLANE_TEST_POSTGRES_URL`", EVERY_SQL],
-  ["17", "17.10", BUILT, /everySqlEngine\(/],
-  ["16", "16.14", "pinned packages", EVERY_SQL],
-  ["15", "15.18", BUILT, /everySqlEngine\(/],
+  ["18", "18.4", "pinned packages, or the server of `KEELPLANE_TEST_POSTGRES_URL`"],
+  ["17", "17.10", BUILT],
+  ["16", "16.14", "pinned packages"],
+  ["15", "15.18", BUILT],
 ] as const
 
 const ENGINES: readonly TestedEngine[] = [
@@ -47,18 +47,18 @@ const ENGINES: readonly TestedEngine[] = [
     mark: EVERY_SQL,
     source: "part of the daemon",
   },
-  ...POSTGRES.map(([major, version, source, mark]) => ({
+  ...POSTGRES.map(([major, version, source]) => ({
     name: `PostgreSQL ${major}`,
     version: `${version}, pgvector 0.8`,
     files: /^postgres\./,
-    mark,
+    mark: EVERY_SQL,
     source,
   })),
   {
     name: "PgBouncer",
     version: "the system's, transaction mode, PostgreSQL behind it",
     files: /^postgres\./,
-    mark: /everySqlEngine\(/,
+    mark: /sqlEnginesAndPooler\(/,
     source: "the system's package manager",
   },
   {

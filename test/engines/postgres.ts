@@ -15,8 +15,15 @@ import { PostgresServer, type PostgresServerOptions } from "./postgres-server.ts
 /** The server to test on, or undefined: then the tests start their own. */
 const given = process.env.KEELPLANE_TEST_POSTGRES_URL
 
+/** Tests that take one version take the first. */
+const MAJORS = [18, 17, 16, 15] as const satisfies readonly Major[]
+
 const tools = new Map<Major, Tool>()
-if (given === undefined) for (const major of [18, 16] as const) tools.set(major, await postgresTool(major))
+if (given === undefined) for (const major of MAJORS) tools.set(major, await postgresTool(major))
+
+function skipOf(major: Major): string | false {
+  return skipReason(tools.get(major) ?? { missing: `there is no PostgreSQL ${major}` })
+}
 
 /** A server that suites share: its name for people, why it cannot be had, and where it is. */
 export interface SharedServer {
@@ -40,14 +47,12 @@ export function atEnd(work: () => Promise<void>): void {
 
 /** False, or why tests that need a server of their own, to stop and to configure, are skipped. */
 export const ownServerSkip: string | false =
-  given === undefined
-    ? skipReason(...tools.values())
-    : "the server is not ours to stop (KEELPLANE_TEST_POSTGRES_URL)"
+  given === undefined ? skipOf(MAJORS[0]) : "the server is not ours to stop (KEELPLANE_TEST_POSTGRES_URL)"
 
 /** Starts a server of the test's own; removed after the test file's tests. */
 export async function startPostgres(
   options: PostgresServerOptions = {},
-  major: Major = 18,
+  major: Major = MAJORS[0],
 ): Promise<PostgresServer> {
   if (given !== undefined) throw new Error("a server is given; tests start none")
   const tool = tools.get(major) ?? (await postgresTool(major))
@@ -56,11 +61,11 @@ export async function startPostgres(
   return server
 }
 
-function shared(major: Major, skip: string | false = ownServerSkip): SharedServer {
+function shared(major: Major): SharedServer {
   let server: Promise<PostgresServer> | undefined
   return {
     name: `PostgreSQL ${major}`,
-    skip,
+    skip: skipOf(major),
     url: async () => {
       server ??= startPostgres({}, major)
       return (await server).url
@@ -70,17 +75,7 @@ function shared(major: Major, skip: string | false = ownServerSkip): SharedServe
 
 /** The servers that every SQL suite runs on. */
 export const postgresServers: readonly SharedServer[] =
-  given === undefined
-    ? [shared(18), shared(16)]
-    : [{ name: "PostgreSQL", skip: false, url: async () => given }]
-
-/** Servers of the versions between and before them, for suites that show that these do. */
-export async function furtherServers(): Promise<readonly SharedServer[]> {
-  if (given !== undefined) return []
-  const majors = [17, 15] as const
-  const found = await Promise.all(majors.map(postgresTool))
-  return majors.map((major, at) => shared(major, skipReason(...found.slice(at, at + 1))))
-}
+  given === undefined ? MAJORS.map(shared) : [{ name: "PostgreSQL", skip: false, url: async () => given }]
 
 let bouncer: Promise<PgBouncer> | undefined
 

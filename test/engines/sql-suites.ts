@@ -2,13 +2,7 @@
 import { after, describe } from "node:test"
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { embeddedDatabase } from "./pglite.ts"
-import {
-  furtherServers,
-  pooledServer,
-  postgresServers,
-  type SharedServer,
-  serverDatabase,
-} from "./postgres.ts"
+import { pooledServer, postgresServers, serverDatabase } from "./postgres.ts"
 
 /** A clock that stands still until it is told to move. */
 export function heldClock(): { now(): number; advance(ms: number): void } {
@@ -31,23 +25,17 @@ interface Candidate {
 /** Every SQL engine; each `open` makes a fresh, migrated database. */
 export const sqlEngines: readonly Candidate[] = [
   { name: "PGlite", skip: false, open: () => embeddedDatabase() },
-  ...postgresServers.map(candidate),
+  ...postgresServers.map(({ name, skip, url }) => ({
+    name,
+    skip,
+    open: async () => serverDatabase(await url()),
+  })),
 ]
 
 /** The same, and a server behind a pooler: for suites that show how statements and transactions travel. */
 export async function sqlEnginesAndPooler(): Promise<readonly Candidate[]> {
   const { name, open } = pooledServer
   return [...sqlEngines, { name, skip: await pooledServer.skip(), open }]
-}
-
-/** The same, and servers of further versions: for suites that use most of what a server can do. */
-export async function everySqlEngine(): Promise<readonly Candidate[]> {
-  const [most, further] = await Promise.all([sqlEnginesAndPooler(), furtherServers()])
-  return [...most, ...further.map(candidate)]
-}
-
-function candidate({ name, skip, url }: SharedServer): Candidate {
-  return { name, skip, open: async () => serverDatabase(await url()) }
 }
 
 /** Registers what `register` registers once per engine; the engine opens with its first use and closes at the end. */

@@ -11,7 +11,7 @@ import { configContract } from "../contract/config.contract.ts"
 import { controlContract } from "../contract/control.contract.ts"
 import type { ControlHarness } from "../contract/control-support.ts"
 import { freshTenant } from "../engines/pglite.ts"
-import { everySqlEngine, heldClock, onSqlEngines } from "../engines/sql-suites.ts"
+import { heldClock, onSqlEngines, sqlEnginesAndPooler } from "../engines/sql-suites.ts"
 
 function harness({ database }: SqlEngine): ControlHarness {
   const clock = heldClock()
@@ -57,5 +57,5 @@ onSqlEngines(
     apiKeyContract(make)
     configContract(make)
   },
-  await everySqlEngine(),
+  await sqlEnginesAndPooler(),
 )

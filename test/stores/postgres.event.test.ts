@@ -13,7 +13,7 @@ import { append, type EventHarness, events } from "../contract/event-support.ts"
 import { eventTogetherContract } from "../contract/event-together.contract.ts"
 import { PGLITE_SKIPS } from "../contract/exceptions.ts"
 import { freshTenant } from "../engines/pglite.ts"
-import { everySqlEngine, onSqlEngines } from "../engines/sql-suites.ts"
+import { onSqlEngines, sqlEnginesAndPooler } from "../engines/sql-suites.ts"
 
 function movableClock() {
   let now = Date.now()
@@ -86,5 +86,5 @@ onSqlEngines(
       }
     })
   },
-  await everySqlEngine(),
+  await sqlEnginesAndPooler(),
 )

@@ -6,7 +6,7 @@ import { memorySearchContract } from "../contract/memory-search.contract.ts"
 import { memorySizeContract } from "../contract/memory-size.contract.ts"
 import type { MemoryHarness } from "../contract/memory-support.ts"
 import { freshTenant } from "../engines/pglite.ts"
-import { everySqlEngine, onSqlEngines } from "../engines/sql-suites.ts"
+import { onSqlEngines, sqlEnginesAndPooler } from "../engines/sql-suites.ts"
 
 onSqlEngines(
   (open) => {
@@ -26,5 +26,5 @@ onSqlEngines(
     memorySizeContract(harness)
     memoryIndexContract(harness)
   },
-  await everySqlEngine(),
+  await sqlEnginesAndPooler(),
 )
