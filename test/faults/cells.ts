@@ -43,9 +43,9 @@ export const NOT_PLAYED: Readonly<Record<Engine, Partial<Record<Fault, string>>>
     "partial loss": "played on clusters in test/stores/redis.cluster.test.ts and redis.resharding.test.ts",
   },
   Milvus: {
-    "read-only": "quotas that deny writes need its quota centre, which Milvus Lite lacks",
-    full: "quotas that deny writes need its quota centre, which Milvus Lite lacks",
-    credential: "Milvus Lite has no logins",
+    "read-only":
+      "quotas that deny writes are the configuration of the server, which all test files share; Milvus Lite has none",
+    full: "quotas that deny writes are the configuration of the server, which all test files share; Milvus Lite has none",
     "partial loss": "it needs a cluster; Milvus from a package registry is a single process",
     failover: "it needs a cluster; Milvus from a package registry is a single process",
     schema:
