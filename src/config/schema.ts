@@ -39,7 +39,7 @@ const listen = z
       .enum(["http2", "grpc-js"])
       .default("http2")
       .describe(
-        "What serves gRPC. `http2`: the daemon's own layer on node:http2. `grpc-js`: the library @grpc/grpc-js at about half the speed, for a client that does not get on with the first.",
+        "What serves gRPC. `http2`: the daemon's own layer on node:http2. `grpc-js`: the library @grpc/grpc-js, which takes half as much CPU again, for a client that does not get on with the first.",
       ),
   })
   .prefault({})
