@@ -17,8 +17,10 @@ import { eventLogContract } from "../contract/event-log.contract.ts"
 import type { EventHarness } from "../contract/event-support.ts"
 import { jobHistoryContract } from "../contract/job-history.contract.ts"
 import { sessionContract } from "../contract/session.contract.ts"
+import { tenantEraserContract } from "../contract/tenant-eraser.contract.ts"
 import { freshTenant, releaseSkip, startRing, testCassandra } from "../engines/cassandra.ts"
 import { heldClock } from "../engines/sql-suites.ts"
+import { eraserHarness } from "./cassandra-tenant.ts"
 
 const skip = await releaseSkip("4.1")
 
@@ -71,4 +73,6 @@ describe("on Cassandra 4.1", { skip, timeout: 900_000 }, () => {
     const [cql, clock] = [await cluster(), heldClock()]
     return { history: createCassandraJobHistory({ cql, clock }), freshTenant, clock }
   })
+
+  tenantEraserContract(async () => eraserHarness(await cluster()))
 })

@@ -1,30 +1,13 @@
 /** The end of a tenant in a keyspace. */
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import { messageBatch } from "../../src/domain/event/session-message.ts"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
-import { createCassandraAuditStore } from "../../src/stores/cassandra/audit-store.ts"
-import { createCassandraConfigStore } from "../../src/stores/cassandra/config-store.ts"
-import { createCassandraEventStore } from "../../src/stores/cassandra/event-store.ts"
-import { MAX_BATCH_EVENTS } from "../../src/stores/cassandra/event-tip.ts"
 import type { Cluster } from "../../src/stores/cassandra/index.ts"
-import { createCassandraJobHistory } from "../../src/stores/cassandra/job-history.ts"
-import { createCassandraSessionStore } from "../../src/stores/cassandra/session-store.ts"
 import { createCassandraTenantEraser } from "../../src/stores/cassandra/tenant-eraser.ts"
-import {
-  append,
-  event,
-  events,
-  readAll,
-  readWholeFeed,
-  rejects,
-  uuid,
-  withRequestId,
-} from "../contract/event-support.ts"
-import { endedJob } from "../contract/job-history.contract.ts"
+import { rejects } from "../contract/event-support.ts"
 import { tenantEraserContract } from "../contract/tenant-eraser.contract.ts"
 import { cassandraSkip, freshTenant, testCassandra } from "../engines/cassandra.ts"
-import { heldClock } from "../engines/sql-suites.ts"
+import { eraserHarness, fill, PLAIN, storesOn, value } from "./cassandra-tenant.ts"
 
 const TABLES = [
   "events",
@@ -49,63 +32,6 @@ const TABLES = [
   "job_history_spans",
 ]
 
-function storesOn(cql: Cluster, clock = heldClock()) {
-  // Another life begins later than the one before it.
-  const later = () => clock.advance(1)
-  const audit = createCassandraAuditStore({ cql, clock })
-  return {
-    events: createCassandraEventStore(cql, { clock, bucketEvents: MAX_BATCH_EVENTS, abandonedMs: 100 }),
-    sessions: createCassandraSessionStore({ cql, clock }),
-    configs: createCassandraConfigStore({ cql, clock, audit, segmentChanges: 2 }),
-    jobs: createCassandraJobHistory({ cql, clock }),
-    audit,
-    later,
-  }
-}
-
-type Stores = ReturnType<typeof storesOn>
-
-const value = { kind: "struct", struct: {} } as const
-const PLAIN = { description: "" }
-
-/** Events over several buckets, of which some are reclaimed. */
-async function fillStreams({ events: store }: Stores, scope: CallScope): Promise<void> {
-  for (let batch = 0; batch < 6; batch++) {
-    await append(store, scope, "long", [...events(99), event({ eventId: uuid(batch) })])
-  }
-  await store.saveSnapshot(scope, { stream: "long", projection: "p", revision: 50n, state: "{}" })
-  await store.truncateStream(scope, "long", 10n, "{}")
-  await store.sweep(scope, 5)
-  await append(store, scope, "short", events(2))
-  // In another life, what this daemon still knew of the one before has led it to enter what it did not append.
-  for (const until = Date.now() + 60_000; (await readWholeFeed(store, scope)).length !== 593; )
-    assert.ok(Date.now() < until)
-}
-
-async function fill(stores: Stores, scope: CallScope): Promise<void> {
-  const { sessions, configs, jobs } = stores
-  stores.later()
-  await fillStreams(stores, scope)
-  for (const sessionId of ["a", "b"]) {
-    const expiry = { kind: "ttl", ttlMs: 60_000 } as const
-    const draft = {
-      sessionId,
-      agentId: "agent",
-      userId: "user",
-      title: "",
-      metadata: {},
-      state: "{}",
-      expiry,
-    }
-    await sessions.create(withRequestId(scope, sessionId, 1), draft)
-    const content = [{ kind: "text", text: "x" }] as const
-    const message = { role: "user", content, toolCalls: [], toolCallId: "", name: "" } as const
-    await sessions.append(scope, messageBatch(sessionId, [message], undefined))
-  }
-  for (let n = 0; n < 5; n++) await configs.put(scope, `k${n % 2}`, value, PLAIN)
-  await jobs.append(scope, [endedJob("j1", Date.now()), endedJob("j2", Date.now() - 86_400_000)])
-}
-
 /** The tables that have rows of a tenant. */
 async function holding(cql: Cluster, scope: CallScope): Promise<string[]> {
   const found: string[] = []
@@ -120,29 +46,7 @@ async function holding(cql: Cluster, scope: CallScope): Promise<string[]> {
 }
 
 describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
-  tenantEraserContract(async () => {
-    const { session: cql } = await testCassandra()
-    const clock = heldClock()
-    const stores = storesOn(cql, clock)
-    return {
-      eraser: createCassandraTenantEraser(cql, "events"),
-      freshTenant,
-      fill: (scope) => fill(stores, scope),
-      check: async (scope) => {
-        // A daemon that knows nothing of an earlier life, and one that does.
-        for (const { events: store, sessions, configs } of [storesOn(cql, clock), stores]) {
-          assert.equal((await readAll(store, scope, "long")).length, 591)
-          assert.equal((await readWholeFeed(store, scope)).length, 593)
-          assert.equal((await sessions.list(scope, {}, { size: 9 })).items.length, 2)
-          assert.equal((await configs.list(scope, "", false, { size: 9 })).items.length, 2)
-        }
-        assert.equal(
-          (await stores.jobs.list(scope, { statuses: [], full: false }, { size: 9 })).items.length,
-          2,
-        )
-      },
-    }
-  })
+  tenantEraserContract(async () => eraserHarness((await testCassandra()).session))
 
   it("erases one tenant from every table, no other, and lets it begin anew", async () => {
     const { session: cql } = await testCassandra()

@@ -1,5 +1,5 @@
 /**
- * TLS, by a server in this process that takes it off and hands the bytes on, since servers from packages are built without it.
+ * TLS, by a server in this process that takes it off and hands the bytes on, as the packaged Valkey is built without it; and by Redis itself.
  */
 import assert from "node:assert/strict"
 import { copyFileSync, rmSync } from "node:fs"
@@ -8,7 +8,15 @@ import { join } from "node:path"
 import { describe, it } from "node:test"
 import { createServer, type TlsOptions } from "node:tls"
 import { fails, put, read, scopeOf } from "../contract/cache-support.ts"
-import { atEnd, freshTenant, ownServerSkip, startRedis, testRedis } from "../engines/redis.ts"
+import {
+  atEnd,
+  freePort,
+  freshTenant,
+  ownServerSkip,
+  redisKinds,
+  startRedis,
+  testRedis,
+} from "../engines/redis.ts"
 import { until } from "../engines/redis-cluster.ts"
 import { type Authority, certificatesSkip, contentsOf, makeAuthority } from "../support/certificates.ts"
 
@@ -92,5 +100,34 @@ describe("redis with TLS", { skip: ownServerSkip || certificatesSkip }, () => {
       return true
     })
     await put(cache, fresh(), "k", "v")
+  })
+})
+
+const redis = redisKinds.find(({ name }) => name === "Redis 7")
+
+describe("redis with TLS of its own", {
+  skip: (redis?.ownSkip ?? ownServerSkip) || certificatesSkip,
+}, () => {
+  it("is talked to where both show certificates that one authority signed, and refuses who has none", async () => {
+    const { ca, sign } = await authority()
+    const [server, client] = [await sign("server", ["IP:127.0.0.1"]), await sign("client", [])]
+    const port = await freePort()
+    const args = [
+      ["--tls-port", `${port}`],
+      ["--tls-cert-file", server.certificate],
+      ["--tls-key-file", server.key],
+      ["--tls-ca-cert-file", ca],
+      ["--tls-auth-clients", "yes"],
+    ].flat()
+    await startRedis(args, undefined, undefined, redis?.program())
+    const own = `ca_file=${ca}&cert_file=${client.certificate}&key_file=${client.key}`
+    const { cache, pubsub } = await testRedis({ url: `rediss://127.0.0.1:${port}?${own}` })
+    const scope = fresh()
+    await put(cache, scope, "k", "v")
+    assert.equal(await read(cache, scope, "k"), "v")
+    const frames = pubsub.subscribe(scope, { topics: ["t"], patterns: [], heartbeatIntervalMs: 300_000 })
+    assert.equal((await frames[Symbol.asyncIterator]().next()).value?.kind, "heartbeat")
+    const bare = await testRedis({ url: `rediss://127.0.0.1:${port}?ca_file=${ca}`, openMs: 300 })
+    await fails("STORE_UNAVAILABLE", () => bare.ping(fresh()))
   })
 })
