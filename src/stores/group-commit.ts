@@ -66,7 +66,7 @@ interface Queue<I, R> {
 }
 
 /** So few callers of one key share one group: another would cost more than it saves. */
-const LEAST_SHARE = 16
+const LEAST_SHARE = 32
 /** How far a group looks for items behind those whose lane is taken. */
 const LOOK_AHEAD = 4
 /** Items that waited this long are dropped when their callers leave. To listen to every caller costs more than most of them wait. */

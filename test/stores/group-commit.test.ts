@@ -158,16 +158,16 @@ describe("group commit", () => {
   })
 
   it("runs several groups of one key that are about different things, alike in size and each thing in its order", async () => {
-    const { group, groups } = heldWriter({ concurrency: 2, perKey: 2, lanes: true })
-    const first = Array.from({ length: 40 }, (_, n) =>
+    const { group, groups } = heldWriter({ concurrency: 2, perKey: 2, lanes: true, maxBytes: 10_000 })
+    const first = Array.from({ length: 70 }, (_, n) =>
       group.add(scope, `a:${n}${n < 2 ? "x" : "y".repeat(n)}`),
     )
     await turn()
     assert.deepEqual(
       groups.map(({ items }) => items.length),
-      [20, 20],
+      [35, 35],
     )
-    const late = Array.from({ length: 21 }, (_, n) => `a:${n}${n % 7 === 0 ? "x" : "z"}`)
+    const late = Array.from({ length: 36 }, (_, n) => `a:${n}${n % 15 === 0 ? "x" : "z"}`)
     const waiting = late.map((item) => group.add(scope, item))
     await turn()
     assert.equal(groups.length, 2, "there are no more than two at once")
@@ -180,7 +180,7 @@ describe("group commit", () => {
     assert.equal(groups.length, 3)
     groups[0]?.end()
     await turn()
-    assert.deepEqual(groups[3]?.items, ["a:0x", "a:7x", "a:14x"])
+    assert.deepEqual(groups[3]?.items, ["a:0x", "a:15x", "a:30x"])
     groups[3]?.end()
     await Promise.all([...first, ...waiting])
   })
