@@ -94,15 +94,16 @@ export async function playCell(subject: Subject, play: Play): Promise<Row> {
 }
 
 function healthy(tracks: readonly Track[], moment: number, calls: number, what: string): Promise<void> {
-  return until(
-    what,
-    () =>
-      tracks.every((track) => {
-        const first = moment === 0 ? 0 : track.firstSuccess(moment)
-        return first !== undefined && track.successesSince(first === 0 ? 0 : first - 1) >= calls
-      }),
-    PATIENCE_MS,
-  )
+  const isHealthy = (track: Track) => {
+    const first = moment === 0 ? 0 : track.firstSuccess(moment)
+    return first !== undefined && track.successesSince(first === 0 ? 0 : first - 1) >= calls
+  }
+  return until(what, () => tracks.every(isHealthy), PATIENCE_MS).catch((error: unknown) => {
+    const told = tracks
+      .filter((track) => !isHealthy(track))
+      .map(({ caller, notes }) => `${caller.name}: ${notes.at(-1)?.failure ?? "no answer, or too few"}`)
+    throw new Error(`${String(error)} (${told.join(", ")})`)
+  })
 }
 
 /** A fault lasts until enough calls have failed, and callers were told what it means. */

@@ -29,6 +29,12 @@ interface DriverPool {
   remove(connection: DriverConnection): void
 }
 
+/** Which nodes have what. */
+interface DriverMetadata {
+  readonly keyspaces: Readonly<Record<string, { replicas?: unknown }>>
+  buildTokens(hosts: cassandra.HostMap): void
+}
+
 /** What is used here of what the driver keeps to itself; of the version that is pinned. */
 interface ControlConnection {
   readonly connection: DriverConnection | null
@@ -40,12 +46,20 @@ interface ControlConnection {
 
 /** Must come before the client connects. */
 export function steady(client: cassandra.Client): void {
-  const { controlConnection: control } = client as unknown as {
+  const { controlConnection: control, metadata } = client as unknown as {
     readonly controlConnection: ControlConnection
+    readonly metadata: DriverMetadata
   }
+  let replaced = false
   const made = new Set<DriverConnection>()
   const pools = () => client.hosts.values().map((host) => (host as unknown as DriverHost).pool)
   const sweep = () => {
+    if (replaced) {
+      // The driver would go on sending statements to those that it has replaced.
+      metadata.buildTokens(client.hosts)
+      for (const keyspace of Object.values(metadata.keyspaces)) keyspace.replicas = undefined
+      replaced = false
+    }
     for (const pool of pools()) trim(pool, control.connection)
     for (const connection of made) {
       if (connection === control.connection) continue
@@ -55,6 +69,7 @@ export function steady(client: cassandra.Client): void {
   }
   // One that comes in the place of another is taken for the same; nobody asks the other any more.
   client.hosts.on("remove", (host: DriverHost) => {
+    replaced = true
     host.shutdown(false).catch(() => undefined)
   })
   const create = control._createConnection.bind(control)
