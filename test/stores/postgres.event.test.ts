@@ -57,7 +57,7 @@ onSqlEngines(
       return { store: another(), another, freshTenant, clock }
     }
     eventContract(make)
-    eventTogetherContract(make)
+    eventTogetherContract(make, true)
     eventLogContract(make)
     eventDaemonsContract(make)
 
