@@ -62,7 +62,7 @@ describe("faults of Milvus", { skip: milvusStandalone.skip, timeout: 900_000 }, 
   })
 
   it("the network", async (t) => {
-    for (const each of networkPlays(proxy, WRITES))
+    for (const each of networkPlays(proxy, WRITES, true))
       await t.test(each.fault, () => stage.cell(lossy(each, proxy)))
   })
 

@@ -21,14 +21,19 @@ const MOST_LOST = 12
  * Refused, blackhole, slow, reset and lost reply. `mark` is in the bytes of requests whose answers get lost: those of the writer
  * that it names, or what it says.
  */
-export function networkPlays(proxy: TcpProxy, mark: { readonly writer: string } | string): readonly Play[] {
+export function networkPlays(
+  proxy: TcpProxy,
+  mark: { readonly writer: string } | string,
+  // Where the driver does not tell a connection that could not be made from one that was lost.
+  vague = false,
+): readonly Play[] {
   const markOf = (fault: string) => (typeof mark === "string" ? mark : `${mark.writer}-${fault}`)
   return [
     {
       fault: "refused",
       must: ["STORE_UNAVAILABLE"],
       may: CUT_OFF,
-      settled: ["STORE_UNAVAILABLE"],
+      ...(vague ? {} : { settled: ["STORE_UNAVAILABLE"] }),
       inflict: () => proxy.refuse(),
       repair: () => proxy.accept(),
     },

@@ -31,6 +31,8 @@ export interface SoakReport {
   readonly resident: Growth
   /** Sockets, timers and pipes that the event loop waits for. */
   readonly active: Growth
+  /** What the figures are to be read with. */
+  readonly note?: string
 }
 
 /** How something went from the first rest that counts to the last. */
@@ -94,5 +96,6 @@ export function soakLines(soak: SoakReport): readonly string[] {
     line("heap", " MiB", soak.heap),
     line("resident", " MiB", soak.resident),
     line("sockets, timers, pipes", "", soak.active),
+    ...(soak.note === undefined ? [] : ["", soak.note]),
   ]
 }
