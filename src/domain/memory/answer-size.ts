@@ -14,8 +14,9 @@ export const ANSWER_BYTES = 3 * 1024 * 1024
 
 /** Revision, times, scores and the lengths of everything. */
 const FRAME_BYTES = 128
-/** Records read at once, and what they may weigh together. */
+/** Records read at once, also from a vector store, whose answers each are a wait, and what they may weigh together. */
 const SLICE_RECORDS = 64
+const DIRECT_SLICE_RECORDS = 512
 const SLICE_BYTES = 1024 * 1024
 /** So few records weigh little enough to be read without being weighed first. */
 export const FEW_RECORDS = 16
@@ -91,7 +92,8 @@ export async function loadRecords(
 ): Promise<ReadonlyMap<string, MemoryRecord>> {
   const weights = await weigh(store, scope, collection, ids, parts, budget)
   const loaded = new Map<string, MemoryRecord>()
-  for (const slice of slices(weights)) {
+  const most = collection.storageMode === "DIRECT" ? DIRECT_SLICE_RECORDS : SLICE_RECORDS
+  for (const slice of slices(weights, most)) {
     requireLive(scope)
     for (const record of await store.get(scope, collection, slice, parts)) {
       budget.take(contentBytes(record) * (ids.get(record.id) ?? 1))
@@ -124,11 +126,11 @@ async function weigh(
   return weights
 }
 
-function* slices(weights: ReadonlyMap<string, number>): Generator<readonly string[]> {
+function* slices(weights: ReadonlyMap<string, number>, most: number): Generator<readonly string[]> {
   let slice: string[] = []
   let bytes = 0
   for (const [id, weight] of weights) {
-    if (slice.length > 0 && (slice.length >= SLICE_RECORDS || bytes + weight > SLICE_BYTES)) {
+    if (slice.length > 0 && (slice.length >= most || bytes + weight > SLICE_BYTES)) {
       yield slice
       slice = []
       bytes = 0
