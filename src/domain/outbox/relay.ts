@@ -61,6 +61,8 @@ export interface RelayCounts {
 
 /** How long a relay that is being stopped waits for its store, in milliseconds. */
 const LAST_SETTLING_MS = 3_000
+/** Of the handler's time, how much the claim may take before it. */
+const CLAIM_SHARE = 0.5
 const DEFAULT_BATCH = 200
 const DEFAULT_POLL_MS = [250, 1_000] as const
 const DEFAULT_BACKOFF_MS = [200, 15_000] as const
@@ -127,12 +129,13 @@ export class Relay {
     const most = topic.batch ?? DEFAULT_BATCH
     const max = Math.min(most, this.#manageable.get(topic.topic) ?? most)
     try {
-      const batch = await this.#within(timeoutMs, (scope) =>
+      // The lease begins with the claim: what the claim takes must not come off the handler's time.
+      const batch = await this.#within(timeoutMs * CLAIM_SHARE, (scope) =>
         this.#options.store.claim(scope, {
           topic: topic.topic,
           max,
           maxBytes: topic.batchBytes ?? 4_194_304,
-          leaseMs: timeoutMs * 1.5,
+          leaseMs: timeoutMs * (1 + CLAIM_SHARE),
         }),
       )
       if (batch.entries.length === 0) return "empty"
