@@ -125,6 +125,19 @@ test("a store that hangs ends calls in time, opens the breaker, and gets its slo
   close()
 })
 
+test("calls in line whose deadline is that of those before them were never with the store, however late the timers are", async () => {
+  const { wrapped, faults, close } = setUp("*/*/* hang")
+  const calls = Array.from({ length: 8 }, () => outcome(wrapped.write(within(50))))
+  await new Promise((resolve) => setImmediate(resolve))
+  const end = performance.now() + 150
+  while (performance.now() < end);
+  const reasons = await Promise.all(calls)
+  assert.equal(reasons.filter((reason) => reason === "OUTCOME_UNKNOWN").length, 4)
+  assert.equal(reasons.filter((reason) => reason === "DEADLINE_EXCEEDED").length, 4)
+  assert.equal(faults.calls, 4)
+  close()
+})
+
 test("a store that never answered is no outage: it costs neither tokens nor the breaker anything", async () => {
   const { wrapped, breakers, budget, faults, close } = setUp("", { isOpen: false })
   for (let i = 0; i < 50; i++) assert.equal(await outcome(wrapped.read(within(60_000))), "STORE_UNAVAILABLE")

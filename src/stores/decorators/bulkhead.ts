@@ -7,7 +7,7 @@
 import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope, TenantId } from "../../domain/kernel/scope.ts"
 import type { OperationClass } from "./breaker.ts"
-import { storeIsAsked } from "./deadline.ts"
+import { storeIsAsked, waitsInLine } from "./deadline.ts"
 import type { Decorate } from "./wrap.ts"
 
 /** How many calls may be with the store, and how many may wait for that. */
@@ -195,7 +195,13 @@ export function bulkhead(bulkheads: Readonly<Record<OperationClass, Bulkhead>>):
     // Explicit parameters instead of a rest array: this is on the path of every call.
     return (scope, a?: unknown, b?: unknown, c?: unknown, d?: unknown, e?: unknown) => {
       if (held.tryEnter()) return holding(held, () => method(scope, a, b, c, d, e))
+      waitsInLine(scope)
       return held.enter(scope).then(() => {
+        // Its turn came with the end of others whose deadline was the same: the store would be asked for nothing.
+        if (scope.deadlineMs - Date.now() <= MARGIN_MS) {
+          held.leave()
+          throw late()
+        }
         storeIsAsked(scope)
         return holding(held, () => method(scope, a, b, c, d, e))
       })

@@ -13,15 +13,26 @@ const byDeadline = new WeakMap<object, number>()
 /** Calls that had to wait before the store was asked, and when it was. */
 const asked = new WeakMap<CallScope, number>()
 
+/** Calls that have to wait before the store is asked. */
+const inLine = new WeakSet<CallScope>()
+
 /** How long the store had the call when the deadline made this error, in milliseconds; undefined for any other error. */
 export function heldByStoreMs(error: unknown): number | undefined {
   return typeof error === "object" && error !== null ? byDeadline.get(error) : undefined
 }
 
+/** Says that the store is not asked yet: nothing is done if the deadline comes first. */
+export function waitsInLine(scope: CallScope): void {
+  inLine.add(scope)
+}
+
 /** Says that the call waits no longer and the store is asked now. */
 export function storeIsAsked(scope: CallScope): void {
+  inLine.delete(scope)
   asked.set(scope, Date.now())
 }
+
+const NOT_ASKED = "the deadline passed before the store was asked; nothing was done"
 
 /** Deadlines for the calls to `store`. Streams keep their own time. */
 export function deadline(store: string): Decorate {
@@ -33,8 +44,7 @@ export function deadline(store: string): Decorate {
     return (scope, a?: unknown, b?: unknown, c?: unknown, d?: unknown, e?: unknown) => {
       if (scope.deadlineMs === Number.POSITIVE_INFINITY) return method(scope, a, b, c, d, e)
       const leftMs = scope.deadlineMs - Date.now()
-      if (leftMs <= 0)
-        return Promise.reject(passed("the deadline passed before the store was asked; nothing was done"))
+      if (leftMs <= 0) return Promise.reject(passed(NOT_ASKED))
       const timed = new TimedScope(scope, leftMs, makeError)
       let result: unknown
       try {
@@ -100,9 +110,12 @@ class TimedScope implements CallScope, Alarm {
 
   /** The deadline has passed. */
   ring(): void {
-    const error = this.#makeError()
-    byDeadline.set(error, Date.now() - (asked.get(this) ?? this.deadlineMs - this.#leftMs))
-    this.giveUp?.(error)
+    if (inLine.has(this)) this.giveUp?.(passed(NOT_ASKED))
+    else {
+      const error = this.#makeError()
+      byDeadline.set(error, Date.now() - (asked.get(this) ?? this.deadlineMs - this.#leftMs))
+      this.giveUp?.(error)
+    }
     this.#expired = passed("the deadline passed while the store was working")
     this.#controller?.abort(this.#expired)
   }
