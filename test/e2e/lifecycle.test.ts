@@ -10,7 +10,7 @@ import { promisify } from "node:util"
 import { CacheService } from "../../src/gen/keelplane/v1/cache_service_pb.ts"
 import { EventService } from "../../src/gen/keelplane/v1/event_service_pb.ts"
 import { JobService } from "../../src/gen/keelplane/v1/job_service_pb.ts"
-import { startDaemon, until } from "../support/daemon.ts"
+import { foreignEnvironment, startDaemon, until } from "../support/daemon.ts"
 import { CallError, connect } from "../support/grpc-client.ts"
 
 const run = promisify(execFile)
@@ -72,7 +72,7 @@ test("a second daemon on the same data directory is refused with one clear line"
     const second = spawnSync(
       process.execPath,
       [main, "serve", "--data-dir", daemon.dataDir, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"],
-      { encoding: "utf8", timeout: 60_000 },
+      { encoding: "utf8", timeout: 60_000, env: foreignEnvironment() },
     )
     assert.notEqual(second.status, 0)
     const text = `${second.stdout}${second.stderr}`
@@ -124,6 +124,7 @@ test("a Unix socket serves another uid of the group; a stale file is replaced, a
   const path = join(dir, "keelplane.sock")
   try {
     const first = await startDaemon({ args: ["--unix", path] })
+    t.after(() => first.stop())
     assert.equal(statSync(path).mode & 0o777, 0o660)
     const channel = connect(`unix:${path}`)
     await channel.stub(CacheService).set({ key: "u", value: { case: "text", value: "1" } })
@@ -151,7 +152,7 @@ test("a Unix socket serves another uid of the group; a stale file is replaced, a
         "--unix",
         path,
       ],
-      { encoding: "utf8", timeout: 60_000 },
+      { encoding: "utf8", timeout: 60_000, env: foreignEnvironment() },
     )
     rmSync(other, { recursive: true, force: true })
     assert.notEqual(refused.status, 0, "a live socket was taken over")
@@ -159,11 +160,10 @@ test("a Unix socket serves another uid of the group; a stale file is replaced, a
     await first.end("SIGKILL")
     assert.ok(existsSync(path), "SIGKILL leaves the file behind; otherwise this proves nothing")
     const second = await startDaemon({ args: ["--unix", path] })
+    t.after(() => second.stop())
     const again = connect(`unix:${path}`)
     await again.stub(CacheService).get({ key: "u" })
     again.close()
-    await second.stop()
-    await first.stop()
   } finally {
     rmSync(dir, { recursive: true, force: true })
   }
@@ -180,7 +180,10 @@ test("the command line answers help, version and configuration, and refuses what
     const file = join(dir, "keelplane.yaml")
     writeFileSync(file, "listen:\n  data: 0.0.0.0:50051\nno_such_key: 1\nlimits:\n  another_bad_key: 2\n")
     chmodSync(file, 0o600)
-    const bad = spawnSync(process.execPath, [main, "config", "check", "--config", file], { encoding: "utf8" })
+    const bad = spawnSync(process.execPath, [main, "config", "check", "--config", file], {
+      encoding: "utf8",
+      env: foreignEnvironment(),
+    })
     assert.notEqual(bad.status, 0)
     for (const part of ["no_such_key", "another_bad_key", "listen.data"]) {
       assert.ok(
@@ -191,10 +194,14 @@ test("the command line answers help, version and configuration, and refuses what
     const dry = spawnSync(process.execPath, [main, "migrate", "--dry-run", "--data-dir", join(dir, "data")], {
       encoding: "utf8",
       timeout: 60_000,
+      env: foreignEnvironment(),
     })
     assert.equal(dry.status, 0, dry.stderr)
     assert.match(dry.stdout, /0001/)
-    const unknown = spawnSync(process.execPath, [main, "fly"], { encoding: "utf8" })
+    const unknown = spawnSync(process.execPath, [main, "fly"], {
+      encoding: "utf8",
+      env: foreignEnvironment(),
+    })
     assert.equal(unknown.status, 2)
   } finally {
     rmSync(dir, { recursive: true, force: true })

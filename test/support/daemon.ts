@@ -56,16 +56,20 @@ export async function until(
   }
 }
 
+/** The environment without what is a daemon's configuration, such as the variables that tests are told of engines by. */
+export function foreignEnvironment(): NodeJS.ProcessEnv {
+  const names = Object.entries(process.env)
+  return Object.fromEntries(
+    names.filter(([name]) => !name.startsWith("KEELPLANE_") && !name.startsWith("OTEL_")),
+  )
+}
+
 /** Starts a daemon and waits until /readyz says so. */
 export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), "keelplane-test-"))
   const [data, ops] = [await freePort(), await freePort()]
   const flags = ["--data-dir", dataDir, "--listen", `127.0.0.1:${data}`, "--ops-listen", `127.0.0.1:${ops}`]
-  const environment = Object.fromEntries(
-    Object.entries(process.env).filter(
-      ([name]) => !name.startsWith("KEELPLANE_") && !name.startsWith("OTEL_"),
-    ),
-  )
+  const environment = foreignEnvironment()
   const started = performance.now()
   const child = spawn(process.execPath, [main, "serve", ...flags, ...(options.args ?? [])], {
     env: { ...environment, ...options.env },
