@@ -1,11 +1,11 @@
 /** The server for all test files of a run. Its etcd listens on two fixed ports, so there is one to a machine. */
 import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
 import { copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { exited, isOver } from "../support/children.ts"
 import { until } from "../support/until.ts"
 import { type Kept, type Lease, leaseKept } from "./keeper.ts"
 
@@ -49,7 +49,7 @@ export async function startMilvus(tool: string): Promise<Kept> {
   const child = spawned(tool, folder, metrics)
   const stop = async () => {
     child.stdin?.end()
-    if (!isOver(child)) await once(child, "exit")
+    await exited(child)
     rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
   }
   try {
@@ -82,10 +82,6 @@ function spawned(tool: string, folder: string, metrics: number): ChildProcess {
       MILVUSCONF: join(folder, "configs"),
     },
   })
-}
-
-function isOver({ exitCode, signalCode }: ChildProcess): boolean {
-  return exitCode !== null || signalCode !== null
 }
 
 async function isHealthy(child: ChildProcess, metrics: number): Promise<boolean> {

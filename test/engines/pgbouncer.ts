@@ -8,9 +8,10 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import pg from "pg"
+import { exited, isOver } from "../support/children.ts"
 import { pathOf, skipReason, type Tool } from "../support/tools.ts"
 import { account } from "./postgres-install.ts"
-import { exited, freePort, isOver, spawnTied } from "./tied-process.ts"
+import { freePort, spawnTied } from "./tied-process.ts"
 
 const run = promisify(execFile)
 const READY_MS = 30_000

@@ -4,8 +4,9 @@ import { chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import pg from "pg"
+import { exited, isOver } from "../support/children.ts"
 import { account } from "./postgres-install.ts"
-import { exited, freePort, isOver, spawnTied } from "./tied-process.ts"
+import { freePort, spawnTied } from "./tied-process.ts"
 
 const READY_MS = 60_000
 

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Redis } from "ioredis"
-import { endWithProcess } from "../support/redis-server.ts"
+import { endWithProcess, killed } from "../support/children.ts"
 import {
   atEnd,
   freePort,
@@ -156,11 +156,9 @@ export async function startSentinel(master: RedisServer): Promise<number> {
   ]
   writeFileSync(file, `${lines.join("\n")}\n`)
   const child = spawn(serverPath(), [file, "--sentinel"], { stdio: "ignore" })
-  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
   endWithProcess(child)
   atEnd(async () => {
-    child.kill("SIGKILL")
-    await ended
+    await killed(child)
     rmSync(folder, { recursive: true, force: true })
   })
   const client = bareClient(`redis://127.0.0.1:${port}`)

@@ -1,6 +1,5 @@
 /** Servers that end with the test process that started them, however it ends. */
 import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
 import { Socket } from "node:net"
 import { account } from "./postgres-install.ts"
 
@@ -28,15 +27,4 @@ export function spawnTied(folder: string, command: string, args: readonly string
   child.unref()
   if (child.stdin instanceof Socket) child.stdin.unref()
   return child
-}
-
-/** Whether what {@link spawnTied} answered is over. */
-export function isOver({ exitCode, signalCode }: ChildProcess): boolean {
-  return exitCode !== null || signalCode !== null
-}
-
-/** Resolves when it is over. */
-export async function exited(child: ChildProcess): Promise<void> {
-  child.ref()
-  if (!isOver(child)) await once(child, "exit")
 }

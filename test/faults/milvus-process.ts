@@ -1,13 +1,12 @@
 /** Milvus Lite as a process that can be stopped, killed and started again on its data. */
 import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { systemScope } from "../../src/domain/kernel/scope.ts"
 import { openMilvus } from "../../src/stores/milvus/index.ts"
 import { freePort } from "../engines/milvus.ts"
-import { endWithProcess } from "../support/redis-server.ts"
+import { endWithProcess, isOver, killed } from "../support/children.ts"
 import { until } from "../support/until.ts"
 
 const MAIN = "import sys; from milvus_lite.cmdline import main; sys.exit(main(sys.argv[1:]))"
@@ -62,7 +61,7 @@ export class MilvusProcess {
     await until(
       "Milvus Lite answers",
       () => {
-        if (child.exitCode !== null) throw new Error("Milvus Lite has ended")
+        if (isOver(child)) throw new Error("Milvus Lite has ended")
         return answers(this.port)
       },
       START_MS,
@@ -73,10 +72,7 @@ export class MilvusProcess {
   async kill(): Promise<void> {
     const child = this.#child
     this.#child = undefined
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
-    const ended = once(child, "exit")
-    child.kill("SIGKILL")
-    await ended
+    if (child !== undefined) await killed(child)
   }
 
   /** Kills it and removes its data. */

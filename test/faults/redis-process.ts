@@ -1,12 +1,11 @@
 /** A Redis server that keeps its data on disk, and can be killed and started again on them. */
 import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Redis } from "ioredis"
 import { freePort, serverPath } from "../engines/redis.ts"
-import { endWithProcess } from "../support/redis-server.ts"
+import { endWithProcess, isOver, killed } from "../support/children.ts"
 import { until } from "../support/until.ts"
 
 /** See the head of this file. */
@@ -49,7 +48,7 @@ export class RedisProcess {
     endWithProcess(child)
     this.#child = child
     await until("Redis answers", async () => {
-      if (child.exitCode !== null) throw new Error("the Redis server has ended")
+      if (isOver(child)) throw new Error("the Redis server has ended")
       try {
         await this.command("ping")
         return true
@@ -63,10 +62,7 @@ export class RedisProcess {
   async kill(): Promise<void> {
     const child = this.#child
     this.#child = undefined
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
-    const ended = once(child, "exit")
-    child.kill("SIGKILL")
-    await ended
+    if (child !== undefined) await killed(child)
   }
 
   /** Kills it and removes its data. */

@@ -1,9 +1,10 @@
 /** Starts Redis or Valkey servers that end with the process that started them. */
-import { type ChildProcess, spawn } from "node:child_process"
+import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Redis } from "ioredis"
+import { endWithProcess, isOver, killed } from "./children.ts"
 import { freePort } from "./free-ports.ts"
 
 export { freePort } from "./free-ports.ts"
@@ -42,30 +43,14 @@ export async function launchRedis(
     "no",
   ]
   const child = spawn(program, [...own, ...args], { stdio: "ignore" })
-  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
   const stop = async () => {
-    child.kill("SIGKILL")
-    await ended
+    await killed(child)
     rmSync(folder, { recursive: true, force: true })
   }
   endWithProcess(child)
   const url = `redis://127.0.0.1:${on}`
-  await answering(
-    password === undefined ? url : url.replace("://", `://:${password}@`),
-    () => child.exitCode !== null,
-  )
+  await answering(password === undefined ? url : url.replace("://", `://:${password}@`), () => isOver(child))
   return { url, pid: child.pid ?? 0, folder, stop }
-}
-
-const children = new Set<ChildProcess>()
-process.once("exit", () => {
-  for (const child of children) child.kill("SIGKILL")
-})
-
-/** Sees to it that a child does not outlive this process. */
-export function endWithProcess(child: ChildProcess): void {
-  children.add(child)
-  child.once("exit", () => children.delete(child))
 }
 
 async function answering(url: string, isDead: () => boolean): Promise<void> {
