@@ -91,20 +91,26 @@ function put(
   origins: Map<string, string>,
 ): readonly Violation[] {
   const { path, value, source } = setting
-  if (isMap(value)) {
+  // The schema would pass over it in a map whose entries have names, without a word.
+  if (path.includes("__proto__")) return [{ key: path.join("."), source, message: "is not a usable name" }]
+  const isEmpty = isMap(value) && Object.keys(value).length === 0
+  if (isMap(value) && !isEmpty) {
     return Object.entries(value).flatMap(([key, inner]) =>
       put(tree, { path: [...path, key], value: inner, source }, origins),
     )
   }
   const last = path.at(-1)
-  if (last === undefined) return [{ key: "", source, message: "must hold a map of settings" }]
+  if (last === undefined) {
+    return isEmpty ? [] : [{ key: "", source, message: "must hold a map of settings" }]
+  }
   let node = tree
   for (const part of path.slice(0, -1)) {
     const next = own(node, part)
     if (!isMap(next)) define(node, part, {})
     node = own(node, part) as Record<string, unknown>
   }
-  define(node, last, value)
+  // An entry that says nothing is one with defaults, and takes nothing from what another source says of it.
+  if (!isEmpty || !isMap(own(node, last))) define(node, last, isEmpty ? {} : value)
   origins.set(path.join("."), source)
   return []
 }
@@ -115,7 +121,7 @@ const isMap = (value: unknown): value is Record<string, unknown> =>
 const own = (node: Record<string, unknown>, key: string): unknown =>
   Object.hasOwn(node, key) ? node[key] : undefined
 
-// A key such as __proto__ must become an unknown key like any other.
+// A key such as constructor must become one like any other.
 const define = (node: Record<string, unknown>, key: string, value: unknown) =>
   Object.defineProperty(node, key, { value, enumerable: true, configurable: true, writable: true })
 
@@ -148,7 +154,8 @@ function explain(issue: z.core.$ZodIssue, origins: ReadonlyMap<string, string>):
       violation(path, messages.length === 0 ? issue.message : [...new Set(messages)].join("; or "), origins),
     ]
   }
-  return [violation(path, issue.message, origins)]
+  const [fault = issue] = issue.code === "invalid_key" ? issue.issues : []
+  return [violation(path, fault.message, origins)]
 }
 
 function violation(

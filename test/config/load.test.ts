@@ -234,6 +234,48 @@ test("keys that JavaScript objects have anyway are unknown keys", () => {
   assert.equal(({} as Record<string, unknown>).polluted, undefined)
 })
 
+test("entries of maps have names of their own, and __proto__ is none", () => {
+  const entries = [
+    ["cache", "namespaces", "{kind: hash}"],
+    ["cache", "scripts", "a.lua"],
+    ["memory", "embedders", "{kind: openai, url: 'http://127.0.0.1', model: m, dimension: 3}"],
+  ] as const
+  for (const [section, map, entry] of entries) {
+    const key = `${section}.${map}.__proto__`
+    const variable = `KEELPLANE_${section}__${map}`.toUpperCase()
+    const inVariable = { [variable]: `{__proto__: ${entry}}` }
+    const flag = { flag: "--set", path: [section, map, "__proto__", "kind"], value: "hash" }
+    const places = [
+      [violations({ file: file(`${section}: {${map}: {__proto__: ${entry}}}\n`) }), ".yaml"],
+      [violations({ file: none, env: inVariable }), `environment ${variable}`],
+      [violations({ file: none, flags: [flag] }), "--set"],
+    ] as const
+    for (const [found, source] of places) {
+      assert.ok(found.length > 0, `${key} from ${source}`)
+      for (const each of found) {
+        assert.ok(each.key === key || each.key.startsWith(`${key}.`), each.key)
+        assert.ok(each.source.endsWith(source), each.source)
+        assert.equal(each.message, "is not a usable name")
+      }
+    }
+  }
+  const { config } = loadConfig({ file: file("cache: {namespaces: {constructor: {kind: hash}}}\n"), env: {} })
+  assert.equal(config.cache.namespaces.constructor?.kind, "hash")
+  const [wrong] = violations({ file: file("cache: {namespaces: {toString: {}}}\n") })
+  assert.match(wrong?.message ?? "", /1 to 63/, "what a name may be is said")
+})
+
+test("an entry of a map that says nothing has the defaults, and takes back nothing", () => {
+  const path = file("cache: {namespaces: {plain: {}, kept: {kind: hash}}}\nlimits: {}\n")
+  const env = { KEELPLANE_CACHE__NAMESPACES: '{"kept": {}}' }
+  const { namespaces } = loadConfig({ file: path, env }).config.cache
+  assert.equal(namespaces.plain?.kind, "any")
+  assert.equal(namespaces.kept?.kind, "hash")
+  const [wrong] = violations({ file: file("memory: {embedders: {mine: {}}}\n") })
+  assert.match(wrong?.key ?? "", /^memory\.embedders\.mine\./)
+  assert.match(wrong?.source ?? "", /yaml$/)
+})
+
 test("the OTLP endpoint comes from the standard variable and yields to ours", () => {
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318" }
   assert.equal(loadConfig({ file: none, env }).config.telemetry.otlp_endpoint, "http://collector:4318")
