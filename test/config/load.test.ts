@@ -260,7 +260,8 @@ test("entries of maps have names of their own, and __proto__ is none", () => {
     }
   }
   const { config } = loadConfig({ file: file("cache: {namespaces: {constructor: {kind: hash}}}\n"), env: {} })
-  assert.equal(config.cache.namespaces.constructor?.kind, "hash")
+  const [[name, policy] = []] = Object.entries(config.cache.namespaces)
+  assert.deepEqual([name, policy?.kind], ["constructor", "hash"])
   const [wrong] = violations({ file: file("cache: {namespaces: {toString: {}}}\n") })
   assert.match(wrong?.message ?? "", /1 to 63/, "what a name may be is said")
 })
