@@ -3,9 +3,9 @@ import assert from "node:assert/strict"
 import { after, before, describe, it } from "node:test"
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect"
 import { createGrpcTransport } from "@connectrpc/connect-node"
-import { v7 as uuidv7 } from "uuid"
 import { systemClock } from "../../src/domain/kernel/clock.ts"
 import type { Reason } from "../../src/domain/kernel/errors.ts"
+import { uuid7 } from "../../src/domain/kernel/uuid7.ts"
 import { BadRequestSchema, ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.ts"
 import {
   IndexState,
@@ -47,7 +47,7 @@ describe("memory service", { timeout: 120_000 }, () => {
       embedders: new Map([[lexical.name, lexical]]),
       pages: new Pages(new Uint8Array(32).fill(7)),
       clock: systemClock,
-      newId: () => uuidv7(),
+      newId: () => uuid7(),
     })
     server = createServer({
       services: [service],

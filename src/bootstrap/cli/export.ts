@@ -1,8 +1,8 @@
-import { v7 as uuidv7 } from "uuid"
 import type { Config } from "../../config/schema.ts"
 import type { Counts } from "../../domain/archive/format.ts"
 import { exportTenant } from "../../domain/archive/move-tenant.ts"
 import { systemScope, type TenantId } from "../../domain/kernel/scope.ts"
+import { uuid7 } from "../../domain/kernel/uuid7.ts"
 import { openArchives } from "../engines/archives.ts"
 import type { OpenEngine } from "../engines/engine.ts"
 import { blame, openEngines } from "../engines/open.ts"
@@ -27,7 +27,7 @@ export async function exportArchive(
         failure = { error }
         throw error
       })
-    const about = { id: uuidv7(), createdMs: Date.now(), software: version() }
+    const about = { id: uuid7(), createdMs: Date.now(), software: version() }
     try {
       const counts = await exportTenant(systemScope(tenant), archives, about, put)
       await output.done()

@@ -1,5 +1,5 @@
-import { v7 as uuidv7 } from "uuid"
 import type { Config } from "../../config/schema.ts"
+import { uuid7 } from "../../domain/kernel/uuid7.ts"
 import { maintainIndexes } from "../../domain/memory/optimize-collection.ts"
 import type { Embedder, Embedders, MemoryStore } from "../../domain/memory/ports.ts"
 import { createMemoryService } from "../../services/memory-service.ts"
@@ -24,7 +24,7 @@ export async function memoryPlane(kit: Kit): Promise<MemoryPlane> {
     embedders: embedders(kit.config),
     pages: kit.pages,
     clock: kit.clock,
-    newId: () => uuidv7(),
+    newId: () => uuid7(),
   }
   return {
     store,

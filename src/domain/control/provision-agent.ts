@@ -1,6 +1,5 @@
 /** An agent with what it needs in the other planes: all of it, or none. */
 import { isDeepStrictEqual } from "node:util"
-import { v5 as uuidv5 } from "uuid"
 import type { Namespaces } from "../cache/namespaces.ts"
 import type { CacheStore } from "../cache/ports.ts"
 import { appendBatch } from "../event/append-events.ts"
@@ -8,6 +7,7 @@ import type { EventLog } from "../event/event-log.ts"
 import type { Clock } from "../kernel/clock.ts"
 import { DomainError } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
+import { uuid5 } from "../kernel/uuid5.ts"
 import { createCollection } from "../memory/create-collection.ts"
 import type { CollectionDraft } from "../memory/model.ts"
 import type { Embedders, MemoryStore } from "../memory/ports.ts"
@@ -143,7 +143,7 @@ function stream({ events }: ProvisionDeps): StepDefinition {
       const name = `agent-${context.saga.subject}`
       const created = {
         // The store knows a repetition by it.
-        eventId: uuidv5(context.opId, EVENT_ID_SPACE),
+        eventId: uuid5(context.opId, EVENT_ID_SPACE),
         type: "agent.created",
         data: {
           kind: "json",

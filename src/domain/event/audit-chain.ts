@@ -1,7 +1,7 @@
 /** The hash chain. What is hashed is part of the API (see AuditService in the proto): it never changes under its tag. */
 import { createHash } from "node:crypto"
-import { v7 as uuidv7 } from "uuid"
 import type { JsonValue } from "../kernel/json.ts"
+import { uuid7 } from "../kernel/uuid7.ts"
 import type { AuditEntry, AuditRecord } from "./audit-model.ts"
 
 /** What the very first record of a tenant is chained to. */
@@ -65,7 +65,7 @@ export function chainEntries(
   let prevHash = from.head
   for (const entry of entries) {
     const content = {
-      id: entry.id ?? uuidv7(),
+      id: entry.id ?? uuid7(),
       day: from.day,
       sequence: from.records + BigInt(records.length + 1),
       timeMs: entry.timeMs ?? nowMs,

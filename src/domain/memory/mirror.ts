@@ -2,10 +2,10 @@
  * Copies of records in the vector store. Whoever changes a mirrored collection's records owes their ids to the outbox, in the
  * transaction of the change; the relay reads what is there now and brings it over, so that doing it twice, or late, does no harm.
  */
-import { v7 as uuidv7 } from "uuid"
 import type { JsonValue } from "../kernel/json.ts"
 import type { Operations } from "../kernel/operations.ts"
 import { type CallScope, scopeWith, type TenantId } from "../kernel/scope.ts"
+import { uuid7 } from "../kernel/uuid7.ts"
 import type { OutboxHandler } from "../outbox/deliver.ts"
 import { jsonPayload, type NewOutboxEntry, type OutboxEntry, readJsonPayload } from "../outbox/model.ts"
 import type { MirrorDoubts } from "./mirror-doubts.ts"
@@ -67,7 +67,7 @@ export function mirrorDrop(tenant: TenantId, place: VectorPlace): NewOutboxEntry
 }
 
 function entryOf(tenant: TenantId, place: VectorPlace, payload: JsonValue): NewOutboxEntry {
-  return { topic: MIRROR_TOPIC, tenant, key: place.ref, opId: uuidv7(), payload: jsonPayload(payload) }
+  return { topic: MIRROR_TOPIC, tenant, key: place.ref, opId: uuid7(), payload: jsonPayload(payload) }
 }
 
 function placeJson({ ref, dimension, metric, index }: VectorPlace): JsonValue {

@@ -1,11 +1,11 @@
 /** Audit records of changes whose log is in another store than the change: owed to the outbox, recorded by the relay. */
 import { createHash } from "node:crypto"
-import { v7 as uuidv7 } from "uuid"
 import { AUDIT_OUTCOMES, type AuditEntry, type AuditOutcome } from "../event/audit-model.ts"
 import { AUDIT_FILTER_FIELDS, type AuditStore } from "../event/audit-ports.ts"
 import { parseFilter } from "../kernel/filter/index.ts"
 import type { JsonObject, JsonValue } from "../kernel/json.ts"
 import { type CallScope, scopeWith, type TenantId } from "../kernel/scope.ts"
+import { uuid7 } from "../kernel/uuid7.ts"
 import type { OutboxHandler } from "./deliver.ts"
 import { jsonPayload, type NewOutboxEntry, type OutboxEntry, readJsonPayload } from "./model.ts"
 
@@ -34,7 +34,7 @@ export function auditOutboxEntry(tenant: TenantId, entry: AuditEntry, nowMs: num
     ...Object.fromEntries(texts),
   })
   // One key for the whole log: its records stand in the order of the changes.
-  return { topic: AUDIT_TOPIC, tenant, key: "", opId: uuidv7(), payload }
+  return { topic: AUDIT_TOPIC, tenant, key: "", opId: uuid7(), payload }
 }
 
 /** Records entries of {@link AUDIT_TOPIC}: each tenant's in their order, tenants side by side, each exactly once. */

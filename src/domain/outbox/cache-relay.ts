@@ -1,9 +1,9 @@
 /** Cache entries that a change in another store has made wrong: absent soon after the change is committed, whatever happens between. */
-import { v7 as uuidv7 } from "uuid"
 import type { Namespaces } from "../cache/namespaces.ts"
 import type { CacheStore } from "../cache/ports.ts"
 import type { JsonValue } from "../kernel/json.ts"
 import { type CallScope, scopeWith, type TenantId } from "../kernel/scope.ts"
+import { uuid7 } from "../kernel/uuid7.ts"
 import type { OutboxHandler } from "./deliver.ts"
 import { jsonPayload, type NewOutboxEntry, readJsonPayload } from "./model.ts"
 
@@ -32,7 +32,7 @@ export function cacheInvalidation(
   tags: readonly string[],
 ): NewOutboxEntry {
   const payload = jsonPayload([...tags])
-  return { topic: CACHE_TOPIC, tenant, key: namespace, opId: uuidv7(), payload }
+  return { topic: CACHE_TOPIC, tenant, key: namespace, opId: uuid7(), payload }
 }
 
 /** How changes of control resources reach the cache. */

@@ -1,11 +1,11 @@
 /** Runs sagas: at once for whoever asked, and again in the background until they are over. */
-import { v7 as uuidv7 } from "uuid"
 import type { Clock } from "../kernel/clock.ts"
 import { DomainError, type Reason } from "../kernel/errors.ts"
 import type { JsonObject } from "../kernel/json.ts"
 import type { Logger } from "../kernel/logger.ts"
 import { pause } from "../kernel/pause.ts"
 import { type CallScope, scopeWith, systemScope } from "../kernel/scope.ts"
+import { uuid7 } from "../kernel/uuid7.ts"
 import { isOver, type Saga, type SagaFault, type SagaStep } from "./model.ts"
 import type { LeasedSaga, SagaStore } from "./ports.ts"
 
@@ -116,7 +116,7 @@ export class SagaRunner {
       scope,
       {
         ...request,
-        id: uuidv7(),
+        id: uuid7(),
         tenant: scope.tenant,
         actor: scope.actor,
         steps: steps.map(({ name }): SagaStep => ({ name, state: "pending", attempts: 0, result: {} })),

@@ -1,7 +1,6 @@
 /** Tenants, users, agents and roles between the proto and the domain. */
 import type { MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import { timestampFromMs } from "@bufbuild/protobuf/wkt"
-import { v7 as uuidv7 } from "uuid"
 import type {
   Agent,
   AgentFields,
@@ -16,6 +15,7 @@ import type {
 import { invalidField, limitExceeded } from "../../domain/kernel/errors.ts"
 import type { FieldTable } from "../../domain/kernel/filter/index.ts"
 import type { JsonObject } from "../../domain/kernel/json.ts"
+import { uuid7 } from "../../domain/kernel/uuid7.ts"
 import {
   type AgentSchema,
   type RoleSchema,
@@ -95,7 +95,7 @@ export const ROLE_NAMES: Readonly<Record<keyof RoleFields, string>> = {
 
 /** The id that the caller chose, or a new one. */
 export function idOf(id: string): string {
-  return id === "" ? uuidv7() : id
+  return id === "" ? uuid7() : id
 }
 
 /** An id that must be given in an update. */

@@ -1,7 +1,7 @@
 /** Adding jobs. */
-import { v7 as uuidv7 } from "uuid"
 import type { EnqueuedJob, Job, NewJob } from "../../domain/event/job-model.ts"
 import { DomainError } from "../../domain/kernel/errors.ts"
+import { uuid7 } from "../../domain/kernel/uuid7.ts"
 import type { Tx } from "./database.ts"
 import { backoffJson, JOB_COLUMNS, type JobRow, jobOf, payloadColumns } from "./job-rows.ts"
 
@@ -17,7 +17,7 @@ export async function enqueueJobs(
   const answers = new Array<EnqueuedJob | undefined>(jobs.length)
   let open = jobs.map((_, index) => index)
   for (let round = 0; open.length > 0 && round < ROUNDS; round++) {
-    const ids = new Map(open.map((index) => [index, uuidv7()]))
+    const ids = new Map(open.map((index) => [index, uuid7()]))
     const added = await insert(tx, jobs, ids, now)
     for (const [index, id] of ids) {
       const job = added.get(id)
