@@ -2,16 +2,21 @@
  * One byte string per meaning of a message. Protobuf leaves the order of map entries open and some clients shuffle it on
  * every encoding, so a repeated request need not repeat its bytes.
  */
-import { type DescField, type DescMessage, type Message, toBinary } from "@bufbuild/protobuf"
+import type { DescField, DescMessage } from "@bufbuild/protobuf"
+import { compileEncoder, type Encode } from "./codec/encode.ts"
 
 type Fields = Readonly<Record<string, unknown>>
 
-/** Encodes messages of `desc` with map and Struct keys sorted and without the string field `omit` (local name). */
+/**
+ * Encodes messages of `desc` with map and Struct keys sorted and without the string field `omit` (local name). Stores keep digests of
+ * these bytes for a day, so they must stay what they are: those that protobuf-es writes.
+ */
 export function canonicalBytes(desc: DescMessage, omit: string): (message: Fields) => Uint8Array {
   const sort = sorter(desc, new Map())
+  let encode: Encode | undefined
   return (message) => {
-    const copy = { ...(sort === undefined ? message : sort(message)), [omit]: "" }
-    return toBinary(desc, copy as unknown as Message)
+    encode ??= compileEncoder(desc)
+    return encode({ ...(sort === undefined ? message : sort(message)), [omit]: "" })
   }
 }
 

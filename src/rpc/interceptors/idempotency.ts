@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto"
+import { hash } from "node:crypto"
 import { ScalarType } from "@bufbuild/protobuf"
 import { invalidField } from "../../domain/kernel/errors.ts"
 import { canonicalBytes } from "../canonical.ts"
@@ -21,7 +21,7 @@ export function idempotency(): Interceptor {
           if (request === undefined || typeof requestId !== "string" || requestId === "") return
           // Not every store could keep it.
           if (requestId.includes("\0")) throw invalidField("request_id", "must not contain the NUL character")
-          const bodyHash = createHash("sha256").update(canonical(request)).digest()
+          const bodyHash = hash("sha256", canonical(request), "buffer")
           call.idempotency = { method: method.name, requestId, bodyHash }
         },
       }
