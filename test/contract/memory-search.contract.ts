@@ -162,6 +162,51 @@ function denseTests(h: () => MemoryHarness, check: Check): void {
     assert.deepEqual(await ids(h(), scope, { target: { kind: "record", id: "b" } }), [])
   })
 
+  check("reads a collection that was searched before no more often than it has to", async () => {
+    const { scope } = await freshCollection(h())
+    const { store } = h()
+    const reads: string[] = []
+    const counting: MemoryStore = {
+      ...store,
+      getCollection: (...args) => {
+        reads.push("collection")
+        return store.getCollection(...args)
+      },
+      searchKnown: (...args) => {
+        reads.push("search and collection")
+        return store.searchKnown(...args)
+      },
+      search: (...args) => {
+        reads.push("search")
+        return store.search(...args)
+      },
+    }
+    const seen = async (more: Partial<SearchQuery>, expected: readonly string[]) => {
+      reads.length = 0
+      const deps = { ...depsOf(h()), store: counting }
+      const [hits = []] = await searchRecords(deps, scope, "c", [query(more)], () => "query")
+      assert.deepEqual(
+        hits.map((hit) => hit.record.id),
+        expected,
+      )
+      return reads.join(", ")
+    }
+    await put(h(), scope, record("a", [1, 0]))
+    assert.equal(await seen({}, ["a"]), "collection, search")
+    assert.equal(await seen({}, ["a"]), "search and collection")
+    await store.updateCollection(scope, "c", { description: "other" }, undefined)
+    // It was told how the collection is now.
+    assert.equal(await seen({}, ["a"]), "search and collection, search")
+    assert.equal(await seen({}, ["a"]), "search and collection")
+    await store.deleteCollection(scope, "c", undefined)
+    await makeCollection(h(), scope, { dimension: 3 })
+    await put(h(), scope, record("b", [1, 0, 0]))
+    const across = { target: { kind: "vector", vector: Float32Array.of(1, 0, 0) } } as const
+    // What would be wrong for the collection that it was is no reason to ask, but to look again.
+    assert.equal(await seen(across, ["b"]), "collection, search")
+    assert.equal(await seen(across, ["b"]), "search and collection")
+  })
+
   check("answers a batch in order, each query by its own rules", async () => {
     const { scope } = await freshCollection(h())
     await put(

@@ -92,17 +92,20 @@ export async function searchRecords(
 ): Promise<readonly (readonly Ranked[])[]> {
   const { known, store } = deps
   const before = known?.find(scope.tenant, collectionId)
+  let now: Collection | undefined
   if (before !== undefined) {
-    const look: Look = { isDone: false }
+    const look: Look = { isDone: false, now: undefined }
     try {
       const pages = await searchIn(deps, scope, before, queries, path, onDegraded, look)
       if (pages !== undefined) return pages
+      now = look.now
     } catch (error) {
       if (look.isDone || !dependsOnCollection(error)) throw error
-      if (isSameToSearch(before, await store.getCollection(scope, collectionId))) throw error
+      now = await store.getCollection(scope, collectionId)
+      if (isSameToSearch(before, now)) throw error
     }
   }
-  const collection = await store.getCollection(scope, collectionId)
+  const collection = now ?? (await store.getCollection(scope, collectionId))
   known?.see(scope.tenant, collection)
   return (await searchIn(deps, scope, collection, queries, path, onDegraded)) ?? []
 }
@@ -123,6 +126,8 @@ const QUERY_FAULTS: ReadonlySet<Reason> = new Set([
 /** Whether it was looked yet if a collection is what it was thought to be. */
 interface Look {
   isDone: boolean
+  /** The collection as it was when it was looked. */
+  now: Collection | undefined
 }
 
 /** Undefined where it turns out that the collection has changed. */
@@ -170,6 +175,7 @@ async function answersTo(
   if (look === undefined || look.isDone) return store.search(scope, collection, queries)
   const { collection: now, answers } = await store.searchKnown(scope, collection, queries)
   look.isDone = answers !== undefined
+  look.now = now
   known?.see(scope.tenant, now)
   return answers
 }
