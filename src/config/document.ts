@@ -33,6 +33,7 @@ Short names: \`KEELPLANE_LISTEN\` (listen.data), \`KEELPLANE_OPS_LISTEN\` (liste
 - A default deadline above the maximum; a tenant's limit above the daemon's.
 - A password both in a URL and in \`password_file\`; an API key for an unencrypted embedder on another machine.
 - Any \`*_file\` that cannot be read.
+- A tenant in two of \`retention.classes\`; jobs that are kept for more than 1825 days where \`stores.events.job_history\` takes them.
 - \`faults.rules\` without \`faults.unsafe: true\`, and that with \`listen.data\` on an address that other machines reach.
 
 ## Exit codes
@@ -93,6 +94,7 @@ function typeOf(node: SchemaNode): string {
     if (form.enum !== undefined) return form.enum.map((value) => `\`${String(value)}\``).join(", ")
     if (form.const !== undefined) return `\`${String(form.const)}\``
     if (form.type === "object") return "map"
+    if (form.type === "array") return "list"
     const range =
       form.minimum === undefined || form.type === "string" ? "" : ` ${form.minimum} to ${form.maximum}`
     return `${form.type ?? "text"}${range}`.replace("string", "text")

@@ -3,6 +3,7 @@ import { accessSync, constants } from "node:fs"
 import { isLoopback, parseAddress } from "./address.ts"
 import type { Config } from "./schema.ts"
 import { isCluster, keepsJobHistory } from "./stores.ts"
+import { sharedTenants } from "./tenant-classes.ts"
 
 /** A broken rule: the key to complain about and what is wrong. */
 export interface BrokenRule {
@@ -113,9 +114,6 @@ const pooling: Rule = ({ stores }) =>
     ]
   })
 
-/** The table of the history forgets what is older. */
-const JOB_HISTORY_DAYS = 365
-
 const placing: Rule = ({ stores: { events }, retention }) => [
   ...breakWhen(
     events.configs && !isCluster(events),
@@ -127,10 +125,30 @@ const placing: Rule = ({ stores: { events }, retention }) => [
     ["stores", "events", "job_history"],
     "needs a cassandra:// url in stores.events.url; beside an SQL database finished jobs stay in stores.control",
   ),
-  ...breakWhen(
-    keepsJobHistory(events) && retention.jobs_days > JOB_HISTORY_DAYS,
-    ["retention", "jobs_days"],
-    "is longer than stores.events.job_history keeps jobs (365 days); set that to false or keep them for less",
+  ...tooLong(events, retention.jobs_days, ["retention"]),
+]
+
+/** Cassandra before 5.0 takes no time to live that ends after January 2038. */
+const JOB_HISTORY_DAYS = 1_825
+
+const tooLong = (
+  events: Config["stores"]["events"],
+  days: number | undefined,
+  path: readonly string[],
+): readonly BrokenRule[] =>
+  breakWhen(
+    keepsJobHistory(events) && days !== undefined && days > JOB_HISTORY_DAYS,
+    [...path, "jobs_days"],
+    `is longer than stores.events.job_history keeps jobs (${JOB_HISTORY_DAYS} days); set that to false or keep them for less`,
+  )
+
+const classifying: Rule = ({ stores: { events }, retention: { classes } }) => [
+  ...sharedTenants(classes).map(({ name, other, tenants }) => ({
+    path: ["retention", "classes", name, "tenants"],
+    message: `has "${tenants}", but retention.classes.${other} has tenants of these, too, and a tenant is in one class at most`,
+  })),
+  ...Object.entries(classes).flatMap(([name, { jobs_days }]) =>
+    tooLong(events, jobs_days, ["retention", "classes", name]),
   ),
 ]
 
@@ -183,6 +201,7 @@ const RULES: readonly Rule[] = [
   storing,
   pooling,
   placing,
+  classifying,
   caching,
   embedding,
   faulting,

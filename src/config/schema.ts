@@ -7,6 +7,7 @@ import { parseAddress } from "./address.ts"
 import { count, text } from "./forms.ts"
 import type { Secret } from "./secret.ts"
 import { stores } from "./stores.ts"
+import { retentionClasses } from "./tenant-classes.ts"
 
 const address = text(260).refine((value) => parseAddress(value) !== undefined, {
   message: "must be host:port, for example 127.0.0.1:50051",
@@ -217,13 +218,14 @@ const retention = z
       .describe("Days a session is kept after its last change, unless it says otherwise."),
     jobs_days: count(1, 36_500)
       .default(365)
-      .describe("Days a finished job is kept; at most 365 where stores.events.job_history takes them."),
+      .describe("Days a finished job is kept; at most 1825 where stores.events.job_history takes them."),
     jobs_queue_hours: count(0, 8_760)
       .default(24)
       .describe(
         "Hours a finished job stays in stores.control before stores.events.job_history takes it; 0: as soon as may be.",
       ),
     audit_years: count(7, 100).default(7).describe("Years an audit record is kept."),
+    classes: retentionClasses,
   })
   .prefault({})
   .describe("How long data is kept.")

@@ -3,10 +3,12 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt"
 import { v7 as uuidv7 } from "uuid"
 import { checkEventText } from "../domain/event/event-json.ts"
 import { messageBatch } from "../domain/event/session-message.ts"
-import { DEFAULT_SESSION_TTL_MS } from "../domain/event/session-model.ts"
+import { DEFAULT_SESSION_TTL_MS, type SessionExpiry } from "../domain/event/session-model.ts"
 import { SESSION_FILTER_FIELDS, type SessionStore } from "../domain/event/session-store.ts"
 import { invalidField } from "../domain/kernel/errors.ts"
 import { parseFilter } from "../domain/kernel/filter/index.ts"
+import type { CallScope } from "../domain/kernel/scope.ts"
+import { ByTenant } from "../domain/kernel/tenant-classes.ts"
 import {
   type ListMessagesRequest,
   MessageOrder,
@@ -31,16 +33,17 @@ export interface SessionServiceDeps {
   readonly sessions: SessionStore
   readonly pages: Pages
   /** How long a session is kept after its last activity when nothing else is said, in milliseconds. Default: 30 days. */
-  readonly defaultTtlMs?: number | undefined
+  readonly defaultTtlMs?: ByTenant<number> | undefined
 }
 
 /** SessionService over a store. */
 export function createSessionService({ sessions, pages, defaultTtlMs }: SessionServiceDeps): Service {
-  const expiry = { kind: "ttl", ttlMs: defaultTtlMs ?? DEFAULT_SESSION_TTL_MS } as const
+  const ttls = defaultTtlMs ?? new ByTenant(DEFAULT_SESSION_TTL_MS)
+  const expiryOf = ({ tenant }: CallScope): SessionExpiry => ({ kind: "ttl", ttlMs: ttls.of(tenant) })
   return service(SessionServiceDescriptor, {
     createSession: async (req, ctx) => {
       if (req.session === undefined) throw invalidField("session", "is required")
-      const draft = sessionDraftOf(req.session, expiry, uuidv7)
+      const draft = sessionDraftOf(req.session, expiryOf(ctx), uuidv7)
       return { session: sessionMessage(await sessions.create(ctx, draft)) }
     },
     getSession: async (req, ctx) => ({
@@ -51,7 +54,7 @@ export function createSessionService({ sessions, pages, defaultTtlMs }: SessionS
         throw invalidField("session.session_id", "is required")
       }
       const id = idOf(req.session.sessionId, "session.session_id")
-      const change = sessionChangeOf(req, req.session, expiry)
+      const change = sessionChangeOf(req, req.session, expiryOf(ctx))
       return { session: sessionMessage(await sessions.update(ctx, id, change, req.ifRevisionMatch)) }
     },
     endSession: async (req, ctx) => {

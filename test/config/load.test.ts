@@ -107,7 +107,7 @@ test("each unsafe pair is refused", () => {
     ["stores.events.job_history", { KEELPLANE_STORES__EVENTS__JOB_HISTORY: "true" }],
     [
       "retention.jobs_days",
-      { KEELPLANE_STORES__EVENTS__URL: "cassandra://h/k", KEELPLANE_RETENTION__JOBS_DAYS: "366" },
+      { KEELPLANE_STORES__EVENTS__URL: "cassandra://h/k", KEELPLANE_RETENTION__JOBS_DAYS: "1826" },
     ],
     ["stores.cache.retry.base_ms", { KEELPLANE_STORES__CACHE__RETRY__BASE_MS: "1000" }],
     ["faults.rules", { KEELPLANE_FAULTS__RULES: "*/*/* before" }],

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict"
 import { messageBatch } from "../../src/domain/event/session-message.ts"
 import type { CallScope } from "../../src/domain/kernel/scope.ts"
+import { ByTenant } from "../../src/domain/kernel/tenant-classes.ts"
 import { createCassandraAuditStore } from "../../src/stores/cassandra/audit-store.ts"
 import { createCassandraConfigStore } from "../../src/stores/cassandra/config-store.ts"
 import { createCassandraEventStore } from "../../src/stores/cassandra/event-store.ts"
@@ -24,6 +25,11 @@ import type { TenantEraserHarness } from "../contract/tenant-eraser.contract.ts"
 import { freshTenant } from "../engines/cassandra.ts"
 import { heldClock } from "../engines/sql-suites.ts"
 
+const ONCE = { className: "once", ms: 86_400_000 }
+
+/** How a keyspace is opened for all that a tenant can have in it. */
+export const KEYSPACE = { jobLives: [ONCE] }
+
 /** Every store of a keyspace. */
 export function storesOn(cql: Cluster, clock = heldClock()) {
   // Another life begins later than the one before it.
@@ -34,6 +40,7 @@ export function storesOn(cql: Cluster, clock = heldClock()) {
     sessions: createCassandraSessionStore({ cql, clock }),
     configs: createCassandraConfigStore({ cql, clock, audit, segmentChanges: 2 }),
     jobs: createCassandraJobHistory({ cql, clock }),
+    jobsOnce: createCassandraJobHistory({ cql, clock, lives: new ByTenant(ONCE) }),
     audit,
     later,
   }
@@ -61,7 +68,7 @@ async function fillStreams({ events: store }: Stores, scope: CallScope): Promise
 
 /** Gives a tenant something of everything. */
 export async function fill(stores: Stores, scope: CallScope): Promise<void> {
-  const { sessions, configs, jobs } = stores
+  const { sessions, configs, jobs, jobsOnce } = stores
   stores.later()
   await fillStreams(stores, scope)
   for (const sessionId of ["a", "b"]) {
@@ -82,6 +89,8 @@ export async function fill(stores: Stores, scope: CallScope): Promise<void> {
   }
   for (let n = 0; n < 5; n++) await configs.put(scope, `k${n % 2}`, value, PLAIN)
   await jobs.append(scope, [endedJob("j1", Date.now()), endedJob("j2", Date.now() - 86_400_000)])
+  // In an earlier class.
+  await jobsOnce.append(scope, [endedJob("j0", Date.now())])
 }
 
 /** The suite's view of a keyspace. */
@@ -102,7 +111,7 @@ export function eraserHarness(cql: Cluster): TenantEraserHarness {
       }
       assert.equal(
         (await stores.jobs.list(scope, { statuses: [], full: false }, { size: 9 })).items.length,
-        2,
+        3,
       )
     },
   }

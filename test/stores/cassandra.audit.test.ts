@@ -4,11 +4,13 @@ import { describe, it } from "node:test"
 import type { AuditRecord } from "../../src/domain/event/audit-model.ts"
 import { verifyAudit } from "../../src/domain/event/audit-verify.ts"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
+import { ByTenant } from "../../src/domain/kernel/tenant-classes.ts"
 import { createCassandraAuditStore } from "../../src/stores/cassandra/audit-store.ts"
 import type { CassandraEngine, Cluster } from "../../src/stores/cassandra/index.ts"
 import { auditContract } from "../contract/audit.contract.ts"
 import { auditExportContract } from "../contract/audit-export.contract.ts"
 import { type AuditHarness, DAY_MS, entry, queryAll, withRequestId } from "../contract/audit-support.ts"
+import { auditClassesContract } from "../contract/retention.contract.ts"
 import { cassandraSkip, freshTenant, testCassandra } from "../engines/cassandra.ts"
 import { heldClock } from "../engines/sql-suites.ts"
 import { lossyCluster } from "./cassandra-faults.ts"
@@ -146,7 +148,7 @@ function retention(cluster: () => Promise<Cluster>): void {
       await store.record(scope, entries(1))
       clock.advance(DAY_MS)
       await store.record(scope, entries(1))
-      assert.equal(await store.retire(scope, "9999-01-01", 100), 0)
+      assert.equal(await store.retire(scope, new ByTenant("9999-01-01"), 100), 0)
       assert.equal((await queryAll(store, scope)).length, 2)
     })
 
@@ -162,9 +164,9 @@ function retention(cluster: () => Promise<Cluster>): void {
       clock.advance(now - clock.now())
       for (const scope of scopes) await store.record(scope, entries(1))
       losses.refuse = "delete from audit_log"
-      await assert.rejects(store.retire(systemScope(), "2015-01-01", 100))
+      await assert.rejects(store.retire(systemScope(), new ByTenant("2015-01-01"), 100))
       losses.refuse = ""
-      assert.ok((await store.retire(systemScope(), "2015-01-01", 100)) >= 2)
+      assert.ok((await store.retire(systemScope(), new ByTenant("2015-01-01"), 100)) >= 2)
       for (const scope of scopes) {
         const verdict = await verifyAudit(scope, store, { maxDays: 9 })
         assert.deepEqual([verdict.firstBreak, verdict.recordsChecked], [undefined, 1n])
@@ -295,6 +297,7 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
   }
   auditContract(make)
   auditExportContract(make)
+  auditClassesContract(make)
   daemons(cluster)
   badLine(cluster)
   segments(cluster)

@@ -16,11 +16,16 @@ import { eventDaemonsContract } from "../contract/event-daemons.contract.ts"
 import { eventLogContract } from "../contract/event-log.contract.ts"
 import type { EventHarness } from "../contract/event-support.ts"
 import { jobHistoryContract } from "../contract/job-history.contract.ts"
+import {
+  auditClassesContract,
+  HISTORY_CLASSES,
+  jobHistoryClassesContract,
+} from "../contract/retention.contract.ts"
 import { sessionContract } from "../contract/session.contract.ts"
 import { tenantEraserContract } from "../contract/tenant-eraser.contract.ts"
 import { freshTenant, releaseSkip, startRing, testCassandra } from "../engines/cassandra.ts"
 import { heldClock } from "../engines/sql-suites.ts"
-import { eraserHarness } from "./cassandra-tenant.ts"
+import { eraserHarness, KEYSPACE } from "./cassandra-tenant.ts"
 
 const skip = await releaseSkip("4.1")
 
@@ -28,7 +33,7 @@ describe("on Cassandra 4.1", { skip, timeout: 900_000 }, () => {
   let opened: Promise<CassandraEngine> | undefined
   const cluster = async (): Promise<Cluster> => {
     opened ??= testCassandra(
-      {},
+      { jobLives: [...HISTORY_CLASSES, ...KEYSPACE.jobLives] },
       startRing(1, { release: "4.1" }).then(({ hosts }) => hosts),
     )
     return (await opened).session
@@ -62,6 +67,7 @@ describe("on Cassandra 4.1", { skip, timeout: 900_000 }, () => {
   }
   auditContract(audit)
   auditExportContract(audit)
+  auditClassesContract(audit)
 
   configContract(async () => {
     const [cql, clock] = [await cluster(), heldClock()]
@@ -72,6 +78,10 @@ describe("on Cassandra 4.1", { skip, timeout: 900_000 }, () => {
   jobHistoryContract(async () => {
     const [cql, clock] = [await cluster(), heldClock()]
     return { history: createCassandraJobHistory({ cql, clock }), freshTenant, clock }
+  })
+  jobHistoryClassesContract(async (lives) => {
+    const [cql, clock] = [await cluster(), heldClock()]
+    return { history: createCassandraJobHistory({ cql, clock, lives }), freshTenant, clock }
   })
 
   tenantEraserContract(async () => eraserHarness(await cluster()))

@@ -7,7 +7,7 @@ import { createCassandraTenantEraser } from "../../src/stores/cassandra/tenant-e
 import { rejects } from "../contract/event-support.ts"
 import { tenantEraserContract } from "../contract/tenant-eraser.contract.ts"
 import { cassandraSkip, freshTenant, testCassandra } from "../engines/cassandra.ts"
-import { eraserHarness, fill, PLAIN, storesOn, value } from "./cassandra-tenant.ts"
+import { eraserHarness, fill, KEYSPACE, PLAIN, storesOn, value } from "./cassandra-tenant.ts"
 
 const TABLES = [
   "events",
@@ -30,6 +30,10 @@ const TABLES = [
   "job_history",
   "job_history_by_id",
   "job_history_spans",
+  "job_history_in_once",
+  "job_history_by_id_in_once",
+  "job_history_spans_in_once",
+  "job_history_classes",
 ]
 
 /** The tables that have rows of a tenant. */
@@ -46,10 +50,10 @@ async function holding(cql: Cluster, scope: CallScope): Promise<string[]> {
 }
 
 describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
-  tenantEraserContract(async () => eraserHarness((await testCassandra()).session))
+  tenantEraserContract(async () => eraserHarness((await testCassandra(KEYSPACE)).session))
 
   it("erases one tenant from every table, no other, and lets it begin anew", async () => {
-    const { session: cql } = await testCassandra()
+    const { session: cql } = await testCassandra(KEYSPACE)
     const stores = storesOn(cql)
     const [gone, stays] = [systemScope(freshTenant()), systemScope(freshTenant())]
     for (const scope of [gone, stays]) await fill(stores, scope)
@@ -78,7 +82,7 @@ describe("on Cassandra", { skip: cassandraSkip, timeout: 600_000 }, () => {
       { store: "events", what: "events", count: 597 },
       { store: "events", what: "sessions", count: 2 },
       { store: "events", what: "configs", count: 2 },
-      { store: "events", what: "job_history", count: 2 },
+      { store: "events", what: "job_history", count: 3 },
     ])
     assert.deepEqual(await holding(cql, gone), [])
     assert.equal(await eraser.holds(gone), false)

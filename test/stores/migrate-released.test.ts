@@ -5,6 +5,7 @@ import { verifyAudit } from "../../src/domain/event/audit-verify.ts"
 import { systemClock } from "../../src/domain/kernel/clock.ts"
 import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { systemScope } from "../../src/domain/kernel/scope.ts"
+import { ByTenant } from "../../src/domain/kernel/tenant-classes.ts"
 import { ALL_PARTS } from "../../src/domain/memory/model.ts"
 import { createAgentStore } from "../../src/stores/postgres/agent-store.ts"
 import { createPostgresAuditStore } from "../../src/stores/postgres/audit-store.ts"
@@ -175,7 +176,7 @@ for (const { name, skip, open } of releasedEngines) {
       const sessions = createPostgresSessionStore(engine.database, grouped())
       assert.equal((await sessions.get(scope, "s1")).state, '{"x":1.50}')
       assert.equal((await sessions.messages(scope, "s1", false, page)).items.length, 2)
-      const jobs = createPostgresJobStore(engine.database, { retentionMs: 86_400_000 })
+      const jobs = createPostgresJobStore(engine.database, { retentionMs: new ByTenant(86_400_000) })
       assert.equal((await jobs.get(scope, "j3"))?.history.length, 1)
       const [claimed] = await jobs.claim(scope, { queues: ["mail"], workerId: "w2", max: 5, leaseMs: 60_000 })
       assert.equal(claimed?.job.id, "j1")

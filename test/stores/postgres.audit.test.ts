@@ -3,12 +3,14 @@ import { describe, it } from "node:test"
 import { verifyAudit } from "../../src/domain/event/audit-verify.ts"
 import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
+import { ByTenant } from "../../src/domain/kernel/tenant-classes.ts"
 import { appendAudit } from "../../src/stores/postgres/audit-append.ts"
 import { createPostgresAuditStore } from "../../src/stores/postgres/audit-store.ts"
 import type { Database } from "../../src/stores/postgres/database.ts"
 import { auditContract } from "../contract/audit.contract.ts"
 import { auditExportContract } from "../contract/audit-export.contract.ts"
 import { type AuditHarness, DAY_MS, entry } from "../contract/audit-support.ts"
+import { auditClassesContract } from "../contract/retention.contract.ts"
 import { freshTenant } from "../engines/pglite.ts"
 import { heldClock, onSqlEngines } from "../engines/sql-suites.ts"
 
@@ -198,7 +200,7 @@ function fenceContract(make: Make): void {
       const { store } = await make()
       const scope = systemScope(freshTenant())
       await store.record(scope, [entry()])
-      assert.equal(await store.retire(scope, "9999-01-01", 100), 0)
+      assert.equal(await store.retire(scope, new ByTenant("9999-01-01"), 100), 0)
       assert.equal((await store.query(scope, {}, { size: 9 })).items.length, 1)
     })
   })
@@ -212,6 +214,7 @@ onSqlEngines((open) => {
   }
   auditContract(make)
   auditExportContract(make)
+  auditClassesContract(make)
   tamperContract(make)
   fenceContract(make)
 })

@@ -5,6 +5,7 @@ import { describe, it } from "node:test"
 import { verifyAudit } from "../../src/domain/event/audit-verify.ts"
 import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { type CallScope, PLATFORM_TENANT, systemScope } from "../../src/domain/kernel/scope.ts"
+import { ByTenant } from "../../src/domain/kernel/tenant-classes.ts"
 import { createPostgresAuditStore } from "../../src/stores/postgres/audit-store.ts"
 import type { Database } from "../../src/stores/postgres/database.ts"
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
@@ -98,10 +99,10 @@ function auditContract(open: () => Promise<SqlEngine>): void {
       await recordAt(scope, MARCH_2016 + 86_400_000)
       await recordAt(scope, Date.now())
     }
-    assert.equal(await store.retire(one, "2016-04-01", 0), 0)
+    assert.equal(await store.retire(one, new ByTenant("2016-04-01"), 0), 0)
     await assert.rejects(partitionOf(database, "audit_records_p201603", one.tenant), DomainError)
-    assert.equal(await store.retire(platform, "2016-03-31", 0), 0)
-    assert.equal(await store.retire(platform, "2016-04-01", 1), 4)
+    assert.equal(await store.retire(platform, new ByTenant("2016-03-31"), 0), 0)
+    assert.equal(await store.retire(platform, new ByTenant("2016-04-01"), 1), 4)
     for (const scope of [one, two]) {
       const { firstBreak, days, recordsChecked } = await verifyAudit(scope, store, { maxDays: 9 })
       assert.deepEqual([firstBreak, recordsChecked], [undefined, 2n])
@@ -123,7 +124,7 @@ function auditContract(open: () => Promise<SqlEngine>): void {
     await recordAt(stays, Date.UTC(2014, 0, 5))
     await recordAt(gone, Date.UTC(2014, 0, 5))
     await recordAt(gone, Date.now())
-    assert.equal(await store.retire(platform, "2014-02-01", 10), 1)
+    assert.equal(await store.retire(platform, new ByTenant("2014-02-01"), 10), 1)
     assert.deepEqual(await partitionOf(database, "audit_records", stays.tenant), ["audit_records_p201401"])
     assert.equal((await verifyAudit(stays, store, { maxDays: 9 })).recordsChecked, 2n)
 
@@ -132,7 +133,7 @@ function auditContract(open: () => Promise<SqlEngine>): void {
     await ensurePartitions(database, platform, lastYear, 0)
     await recordAt(young, lastYear)
     await recordAt(young, Date.now())
-    await store.retire(platform, "2999-01-01", 0)
+    await store.retire(platform, new ByTenant("2999-01-01"), 0)
     assert.equal((await verifyAudit(young, store, { maxDays: 9 })).recordsChecked, 4n)
   })
 }

@@ -11,6 +11,7 @@ import type { SqlEngine } from "../../stores/postgres/index.ts"
 import { jobItem } from "../../stores/postgres/job-item.ts"
 import { createMirrorSource } from "../../stores/postgres/memory-elsewhere.ts"
 import { createMemoryStore } from "../../stores/postgres/memory-store.ts"
+import { jobLives } from "../retention.ts"
 import type { EngineHandle, OpenEngine, StoreName } from "./engine.ts"
 
 /** What moves a tenant. */
@@ -72,14 +73,15 @@ async function configArchive(
 
 /** Where the daemon has them by the same settings. */
 async function jobArchive(
-  { stores: { events } }: Config,
+  config: Config,
   handle: EngineHandle | undefined,
   control: SqlEngine,
 ): Promise<Archive> {
   const queue = createSqlArchive(control, "jobs")
-  if (handle?.kind !== "cassandra" || !keepsJobHistory(events)) return queue
+  if (handle?.kind !== "cassandra" || !keepsJobHistory(config.stores.events)) return queue
   const { createCassandraJobHistory } = await import("../../stores/cassandra/stores.ts")
-  return withArchivedHistory(queue, createCassandraJobHistory({ cql: handle.cassandra.session }), jobItem)
+  const { session: cql } = handle.cassandra
+  return withArchivedHistory(queue, createCassandraJobHistory({ cql, lives: jobLives(config) }), jobItem)
 }
 
 async function eventArchives(handle: EngineHandle | undefined): Promise<readonly Archive[]> {

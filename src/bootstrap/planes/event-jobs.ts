@@ -7,12 +7,12 @@ import { JOB_STORE_OPERATIONS, type JobStore } from "../../domain/event/job-port
 import { createPostgresJobExits } from "../../stores/postgres/job-exits.ts"
 import { createPostgresJobStore } from "../../stores/postgres/job-store.ts"
 import type { Kit } from "../kit.ts"
+import { jobLives, retentionMs } from "../retention.ts"
 import type { Sweeper } from "../sweepers.ts"
 
 const SWEEP_ROWS = 1_000
 const SWEEP_MS = 5_000
 const MOVE_MS = 10_000
-const DAY_MS = 86_400_000
 const HOUR_MS = 3_600_000
 
 /** The store, and its work in the background. */
@@ -24,8 +24,8 @@ export interface JobPlace {
 /** Makes it, with the history where the configuration has one. */
 export async function jobPlace(kit: Kit): Promise<JobPlace> {
   const { database } = kit.sql("control")
-  const retentionMs = kit.config.retention.jobs_days * DAY_MS
-  const raw = createPostgresJobStore(database, { retentionMs })
+  const kept = retentionMs(kit.config, "jobs_days")
+  const raw = createPostgresJobStore(database, { retentionMs: kept })
   const store = kit.guard("control", "jobs", raw, JOB_STORE_OPERATIONS)
   const sweep: Sweeper = {
     name: "jobs",
@@ -39,9 +39,13 @@ export async function jobPlace(kit: Kit): Promise<JobPlace> {
   if (engine?.kind !== "cassandra" || !keepsJobHistory(kit.config.stores.events))
     return { store, sweepers: [sweep] }
   const { createCassandraJobHistory } = await import("../../stores/cassandra/stores.ts")
-  const kept = createCassandraJobHistory({ cql: engine.cassandra.session, clock: kit.clock })
-  const history = kit.guard("events", "job_history", kept, JOB_HISTORY_OPERATIONS)
-  const door = createPostgresJobExits(database, { retentionMs })
+  const past = createCassandraJobHistory({
+    cql: engine.cassandra.session,
+    clock: kit.clock,
+    lives: jobLives(kit.config),
+  })
+  const history = kit.guard("events", "job_history", past, JOB_HISTORY_OPERATIONS)
+  const door = createPostgresJobExits(database, { retentionMs: Math.max(...kept.values) })
   const exits = kit.guard("control", "job_exits", door, JOB_EXITS_OPERATIONS)
   const stayMs = kit.config.retention.jobs_queue_hours * HOUR_MS
   const move: Sweeper = {

@@ -9,6 +9,7 @@ import { createJobService } from "../../services/job-service.ts"
 import { createLockService } from "../../services/lock-service.ts"
 import { createPostgresLockStore } from "../../stores/postgres/lock-store.ts"
 import type { Kit, Plane } from "../kit.ts"
+import { retentionOf } from "../retention.ts"
 import { jobPlace } from "./event-jobs.ts"
 import { eventStores } from "./event-stores.ts"
 
@@ -57,6 +58,7 @@ export async function auditPlane(kit: Kit): Promise<AuditPlane> {
   const handle = auditHandler(audit, () => kit.clock.now())
   const pollMs = apart ? undefined : LEFTOVERS_POLL_MS
   kit.outbox("control").serve({ topic: AUDIT_TOPIC, handle, batch: 50, pollMs })
+  const years = retentionOf(kit.config, "audit_years")
   return {
     audit,
     services: [createAuditService({ audit, pages: kit.pages, clock: kit.clock })],
@@ -66,7 +68,6 @@ export async function auditPlane(kit: Kit): Promise<AuditPlane> {
         name: "audit",
         intervalMs: 3_600_000,
         run: async (scope) => {
-          const years = kit.config.retention.audit_years
           const removed = await retireAudit(scope, audit, kit.clock, SWEEP_DAYS, years)
           return { removed, more: removed >= SWEEP_DAYS }
         },

@@ -5,10 +5,10 @@ import type { CallScope } from "../../domain/kernel/scope.ts"
 import { createEventService } from "../../services/event-service.ts"
 import { createSessionService } from "../../services/session-service.ts"
 import type { Kit, Plane } from "../kit.ts"
+import { retentionMs } from "../retention.ts"
 import { eventStores } from "./event-stores.ts"
 
 const SWEEP_ROWS = 1_000
-const DAY_MS = 86_400_000
 
 /** The stream plane, and what flows over several planes use of it. */
 export interface StreamPlane extends Plane {
@@ -31,7 +31,7 @@ export async function streamPlane(kit: Kit): Promise<StreamPlane> {
       createSessionService({
         sessions,
         pages,
-        defaultTtlMs: kit.config.retention.sessions_days * DAY_MS,
+        defaultTtlMs: retentionMs(kit.config, "sessions_days"),
       }),
     ],
     needs: ["events"],

@@ -3,6 +3,7 @@ import type { FieldTable, Filter } from "../kernel/filter/index.ts"
 import type { Operations } from "../kernel/operations.ts"
 import type { Page, PageRequest } from "../kernel/paging.ts"
 import type { CallScope } from "../kernel/scope.ts"
+import type { ByTenant } from "../kernel/tenant-classes.ts"
 import {
   AUDIT_OUTCOMES,
   type AuditChainHead,
@@ -115,10 +116,10 @@ export interface AuditStore {
   /** The sequence of the day's record that has this hash. */
   findHash(scope: CallScope, day: string, hash: Uint8Array): Promise<bigint | undefined>
   /**
-   * Removes the records of at most `limit` days that are wholly before `day`, leaving their heads. Answers how many days; in the
-   * platform's scope more than `limit` where the engine drops a whole period at once.
+   * Removes the records of at most `limit` days that are wholly before their tenant's day in `before`, leaving their heads. Answers how
+   * many days; in the platform's scope more than `limit` where the engine drops a whole period at once.
    */
-  retire(scope: CallScope, day: string, limit: number): Promise<number>
+  retire(scope: CallScope, before: ByTenant<string>, limit: number): Promise<number>
 }
 
 /** What the methods of {@link AuditStore} do. */

@@ -1,6 +1,7 @@
 /** How long audit records are kept. */
 import type { Clock } from "../kernel/clock.ts"
 import type { CallScope } from "../kernel/scope.ts"
+import { ByTenant } from "../kernel/tenant-classes.ts"
 import { utcDay } from "./audit-chain.ts"
 import type { AuditStore } from "./audit-ports.ts"
 
@@ -13,9 +14,12 @@ export function retireAudit(
   store: AuditStore,
   clock: Clock,
   limit: number,
-  years: number = AUDIT_RETENTION_YEARS,
+  years: ByTenant<number> = new ByTenant(AUDIT_RETENTION_YEARS),
 ): Promise<number> {
-  const cutoff = new Date(clock.now())
-  cutoff.setUTCFullYear(cutoff.getUTCFullYear() - Math.max(years, AUDIT_RETENTION_YEARS))
-  return store.retire(scope, utcDay(cutoff.getTime()), limit)
+  const before = years.map((own) => {
+    const cutoff = new Date(clock.now())
+    cutoff.setUTCFullYear(cutoff.getUTCFullYear() - Math.max(own, AUDIT_RETENTION_YEARS))
+    return utcDay(cutoff.getTime())
+  })
+  return store.retire(scope, before, limit)
 }

@@ -7,8 +7,15 @@ import type { CallScope } from "../kernel/scope.ts"
 import { hasEnded, type Job, type JobFailure, type JobPayload } from "./job-model.ts"
 import type { JobQuery } from "./job-ports.ts"
 
-/** The longest that a job is kept here, and how long after its end where it does not say itself: a year. */
+/** How long jobs are kept where nobody says otherwise: a year. */
 export const JOB_HISTORY_MS = 365 * 86_400_000
+
+/** How long the jobs of some tenants are kept: the longest after they have come here, and after their end where they do not say. */
+export interface JobLife {
+  /** The tenants' class; undefined for those in none. */
+  readonly className?: string | undefined
+  readonly ms: number
+}
 
 /** Most jobs in one append. */
 export const JOB_HISTORY_BATCH_MAX = 100
@@ -46,15 +53,16 @@ export interface EndedJob extends Job {
   readonly expireMs: number
 }
 
-/** The job as a history keeps it. Throws FAILED_PRECONDITION where it has not ended. */
-export function endedJob(job: Job): EndedJob {
+/** The job as a history keeps it that takes it now. Throws FAILED_PRECONDITION where it has not ended. */
+export function endedJob(job: Job, lifeMs: number, nowMs: number): EndedJob {
   const { endMs, expireMs } = job
   if (!hasEnded(job.status) || endMs === undefined) {
     throw new DomainError("FAILED_PRECONDITION", `job "${job.id}" has not ended`, {
       metadata: { resource: "job", name: job.id, state: job.status },
     })
   }
-  return { ...job, endMs, expireMs: expireMs ?? endMs + JOB_HISTORY_MS }
+  const lastMs = Math.max(endMs, nowMs) + lifeMs
+  return { ...job, endMs, expireMs: Math.min(expireMs ?? endMs + lifeMs, lastMs) }
 }
 
 /** Ids, names, times and counts. */

@@ -1,5 +1,6 @@
 /** Taking old days out of the audit log: their records go, their heads stay for the chain to hang by. */
 import { type CallScope, PLATFORM_TENANT, systemScope, type TenantId } from "../../domain/kernel/scope.ts"
+import type { ByTenant } from "../../domain/kernel/tenant-classes.ts"
 import type { AuditDays } from "./audit-days.ts"
 import type { AuditIndex } from "./audit-index.ts"
 import { dayOfSegment, recordOf } from "./audit-rows.ts"
@@ -23,8 +24,8 @@ export class AuditRetention {
   }
 
   /** See AuditStore.retire. */
-  async retire(scope: CallScope, day: string, limit: number): Promise<number> {
-    if (scope.tenant !== PLATFORM_TENANT) return this.#retireOf(scope, day, limit)
+  async retire(scope: CallScope, before: ByTenant<string>, limit: number): Promise<number> {
+    if (scope.tenant !== PLATFORM_TENANT) return this.#retireOf(scope, before.of(scope.tenant), limit)
     let gone = 0
     const tenants = this.#cql.pages<{ tenant: TenantId }>(scope, {
       cql: "select distinct tenant from audit_log_segments",
@@ -32,7 +33,7 @@ export class AuditRetention {
     for await (const page of tenants) {
       for (const { tenant } of page) {
         if (gone >= limit) return gone
-        gone += await this.#retireOf(systemScope(tenant, scope.signal), day, limit - gone)
+        gone += await this.#retireOf(systemScope(tenant, scope.signal), before.of(tenant), limit - gone)
       }
     }
     return gone

@@ -19,6 +19,7 @@ import { checkEventJson, checkEventText } from "../../domain/event/event-json.ts
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import type { ByTenant } from "../../domain/kernel/tenant-classes.ts"
 import { requireLive } from "../../domain/kernel/wake-ups.ts"
 import { type AuditItem, auditPolicy } from "./audit-append.ts"
 import { AuditDays } from "./audit-days.ts"
@@ -151,8 +152,10 @@ class CassandraAuditStore implements AuditStore {
     }
   }
 
-  retire(scope: CallScope, day: string, limit: number): Promise<number> {
-    return this.#retention.retire(scope, day < latestRetired() ? day : latestRetired(), limit)
+  retire(scope: CallScope, before: ByTenant<string>, limit: number): Promise<number> {
+    const latest = latestRetired()
+    const allowed = before.map((day) => [day, latest].toSorted()[0] ?? latest)
+    return this.#retention.retire(scope, allowed, limit)
   }
 }
 

@@ -1,5 +1,6 @@
 /** What bootstrap gets: a keyspace with its life around it. */
 import type cassandra from "cassandra-driver"
+import type { JobLife } from "../../domain/event/job-history.ts"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { pause } from "../../domain/kernel/pause.ts"
 import { type CallScope, systemScope } from "../../domain/kernel/scope.ts"
@@ -9,6 +10,7 @@ import { Connection } from "./connection.ts"
 import type { Cluster } from "./database.ts"
 import { toDomainError } from "./errors.ts"
 import { Flight } from "./flight.ts"
+import { ensureJobTables } from "./job-tables.ts"
 import { ensureKeyspace } from "./keyspace.ts"
 import {
   listMigrations,
@@ -39,6 +41,8 @@ export interface CassandraOptions {
   readonly maxWaiting?: number | undefined
   /** Default: LOCAL_QUORUM, and LOCAL_SERIAL for conditions. */
   readonly consistency?: Partial<Consistency> | undefined
+  /** What the job history is to keep for how long; its tables are made and changed with the schema. Default: they stay as they are. */
+  readonly jobLives?: readonly JobLife[] | undefined
   /** Where the migrations lie; for tests. */
   readonly migrations?: URL | undefined
 }
@@ -113,7 +117,11 @@ export function openCassandra(options: CassandraOptions): CassandraEngine {
       if (!(await withKeyspace(settings, how.dryRun ?? false))) return files
       return onceListed(async () => {
         await connection.reconnect(scope)
-        return inKeyspace((client) => migrate(client, files, how))
+        return inKeyspace(async (client) => {
+          const applied = await migrate(client, files, how)
+          if (how.dryRun !== true) await ensureJobTables(client, options.jobLives ?? [])
+          return applied
+        })
       })
     },
     listMigrations: () =>

@@ -83,15 +83,31 @@ export async function migrate(
   const todo = pendingMigrations("keyspace", migrations, await applied(client))
   if (options.dryRun === true || todo.length === 0) return todo
   for (const statement of BOOKKEEPING) await change(client, statement)
-  const owner = randomUUID()
-  await lock(client, owner)
-  try {
+  return changeSchema(client, async (run) => {
     const left = pendingMigrations("keyspace", migrations, await applied(client))
     for (const migration of left) {
       options.onApply?.(migration)
-      await apply(client, migration, owner)
+      await apply(client, migration, run)
     }
     return left
+  })
+}
+
+/** Runs one statement that changes the schema, once more where it is run again. */
+export type SchemaRun = (statement: string) => Promise<void>
+
+/** Does `work` while no other daemon changes the schema, of which there have to be {@link migrate}'s own tables. */
+export async function changeSchema<T>(
+  client: cassandra.Client,
+  work: (run: SchemaRun) => Promise<T>,
+): Promise<T> {
+  const owner = randomUUID()
+  await lock(client, owner)
+  try {
+    return await work(async (statement) => {
+      await renew(client, owner)
+      await change(client, statement)
+    })
   } finally {
     await client.execute("delete from schema_lock where name = ? if owner = ?", [LOCK, owner], LOCKING)
   }
@@ -169,13 +185,10 @@ async function renew(client: cassandra.Client, owner: string): Promise<void> {
   })
 }
 
-async function apply(client: cassandra.Client, migration: MigrationFile, owner: string): Promise<void> {
+async function apply(client: cassandra.Client, migration: MigrationFile, run: SchemaRun): Promise<void> {
   const { version, name, statements, checksum } = migration
   const start = performance.now()
-  for (const statement of statements) {
-    await renew(client, owner)
-    await change(client, statement)
-  }
+  for (const statement of statements) await run(statement)
   await client.execute(
     `insert into schema_migrations (part, version, name, checksum, applied_at, duration_ms) values ('${SCHEMA}', ?, ?, ?, ?, ?)`,
     [version, name, checksum, new Date(), Math.round(performance.now() - start)],

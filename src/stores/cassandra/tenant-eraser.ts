@@ -6,22 +6,31 @@ import type { Removal, TenantEraser } from "../../domain/control/erasure.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { Cluster, Statement } from "./database.ts"
 import { eraseStreams, STREAM_LIST } from "./event-erasure.ts"
+import { type JobTables, tablesOf } from "./job-tables.ts"
 import { SessionIndex } from "./session-index.ts"
 import { eraseSession, removeFiled } from "./session-sweep.ts"
 
 /** Erases a tenant from every table of the daemon's own that is found by one list. */
 interface Part {
   readonly what: string
-  /** A table with a row for as long as there is anything. */
-  readonly list: string
+  /** The tables of which one has a row for as long as there is anything. */
+  lists(cql: Cluster, scope: CallScope): Promise<readonly string[]>
   erase(cql: Cluster, scope: CallScope): Promise<number>
 }
 
 const PARTS: readonly Part[] = [
-  { what: "events", list: STREAM_LIST, erase: eraseStreams },
-  { what: "sessions", list: "session_days where tenant = ? and owner = ''", erase: eraseSessions },
-  { what: "configs", list: "config_log_segments where tenant = ?", erase: eraseConfigs },
-  { what: "job_history", list: "job_history_spans where tenant = ?", erase: eraseJobs },
+  { what: "events", lists: async () => [STREAM_LIST], erase: eraseStreams },
+  {
+    what: "sessions",
+    lists: async () => ["session_days where tenant = ? and owner = ''"],
+    erase: eraseSessions,
+  },
+  { what: "configs", lists: async () => ["config_log_segments where tenant = ?"], erase: eraseConfigs },
+  {
+    what: "job_history",
+    lists: async (cql, scope) => (await tablesOf(cql, scope)).map(({ spans }) => `${spans} where tenant = ?`),
+    erase: eraseJobs,
+  },
 ]
 
 /** Erases from the keyspace; `store` names it in certificates. */
@@ -29,12 +38,11 @@ export function createCassandraTenantEraser(cql: Cluster, store: string): Tenant
   return {
     store,
     holds: async (scope) => {
-      for (const { list } of PARTS) {
-        const [row] = await cql.read(scope, {
-          cql: `select tenant from ${list} limit 1`,
-          values: [scope.tenant],
-        })
-        if (row !== undefined) return true
+      for (const { lists } of PARTS) {
+        for (const list of await lists(cql, scope)) {
+          const statement = { cql: `select tenant from ${list} limit 1`, values: [scope.tenant] }
+          if ((await cql.read(scope, statement)).length > 0) return true
+        }
       }
       return false
     },
@@ -109,33 +117,48 @@ async function eraseConfigs(cql: Cluster, scope: CallScope): Promise<number> {
   return count
 }
 
+/** What tells of a class goes last, too. */
 async function eraseJobs(cql: Cluster, scope: CallScope): Promise<number> {
+  let count = 0
+  for (const tables of await tablesOf(cql, scope)) count += await eraseJobsIn(cql, scope, tables)
+  await cql.write(scope, {
+    cql: "delete from job_history_classes where tenant = ?",
+    values: [scope.tenant],
+  })
+  return count
+}
+
+async function eraseJobsIn(
+  cql: Cluster,
+  scope: CallScope,
+  { ends, byId, spans }: JobTables,
+): Promise<number> {
   const { tenant } = scope
   let count = 0
   for await (const { span } of rowsOf<{ span: string }>(cql, scope, {
-    cql: "select span from job_history_spans where tenant = ?",
+    cql: `select span from ${spans} where tenant = ?`,
     values: [tenant],
   })) {
     let last: string | undefined
     for await (const { job_id } of rowsOf<{ job_id: string }>(cql, scope, {
-      cql: "select job_id from job_history_by_id where tenant = ? and span = ?",
+      cql: `select job_id from ${byId} where tenant = ? and span = ?`,
       values: [tenant, span],
     })) {
       // Once for each of its ends.
       if (job_id === last) continue
       last = job_id
       await cql.write(scope, {
-        cql: "delete from job_history where tenant = ? and job_id = ?",
+        cql: `delete from ${ends} where tenant = ? and job_id = ?`,
         values: [tenant, job_id],
       })
       count++
     }
     await cql.write(scope, {
-      cql: "delete from job_history_by_id where tenant = ? and span = ?",
+      cql: `delete from ${byId} where tenant = ? and span = ?`,
       values: [tenant, span],
     })
   }
-  await cql.write(scope, { cql: "delete from job_history_spans where tenant = ?", values: [tenant] })
+  await cql.write(scope, { cql: `delete from ${spans} where tenant = ?`, values: [tenant] })
   return count
 }
 

@@ -16,7 +16,8 @@ import type {
 } from "../../domain/event/audit-ports.ts"
 import { type Clock, systemClock } from "../../domain/kernel/clock.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
-import { type CallScope, PLATFORM_TENANT } from "../../domain/kernel/scope.ts"
+import { type CallScope, PLATFORM_TENANT, scopeWith, type TenantId } from "../../domain/kernel/scope.ts"
+import type { ByTenant } from "../../domain/kernel/tenant-classes.ts"
 import { requireLive } from "../../domain/kernel/wake-ups.ts"
 import { createGroupCommit, type GroupCommit } from "../group-commit.ts"
 import { appendAudit, requireStorableEntries } from "./audit-append.ts"
@@ -33,6 +34,7 @@ import { summarizeAudit } from "./audit-summary.ts"
 import type { Database } from "./database.ts"
 import { lockedStep } from "./partitions.ts"
 import { type SizedRow, sizedPageSql, sizedRows } from "./sized-page.ts"
+import { classColumns, classValueSql } from "./tenant-classes.ts"
 
 /** How {@link createPostgresAuditStore} works. */
 export interface PostgresAuditStoreOptions {
@@ -198,19 +200,44 @@ class PostgresAuditStore implements AuditStore {
     return rows[0]?.seq
   }
 
-  async retire(scope: CallScope, day: string, limit: number): Promise<number> {
+  async retire(scope: CallScope, before: ByTenant<string>, limit: number): Promise<number> {
+    if (scope.tenant !== PLATFORM_TENANT) return this.#retireDays(scope, before.of(scope.tenant), limit)
     // Whole partitions belong to all tenants. What had its locks held up is taken by the next run.
-    const dropped = scope.tenant === PLATFORM_TENANT ? await this.#dropPartition(scope, day) : 0
-    if (dropped >= limit) return dropped
+    const [all = before.others] = before.values.toSorted()
+    let gone = await this.#dropPartition(scope, all)
+    if (gone >= limit) return gone
+    if (before.classes.length === 0) return gone + (await this.#retireDays(scope, all, limit - gone))
+    for (const tenant of await this.#overdue(scope, before, limit - gone)) {
+      if (gone < limit)
+        gone += await this.#retireDays(scopeWith(scope, { tenant }), before.of(tenant), limit - gone)
+    }
+    return gone
+  }
+
+  #retireDays(scope: CallScope, day: string, limit: number): Promise<number> {
     // The function runs with the owner's rights: this role cannot delete.
     return this.#database.transaction(scope, async (tx) => {
       const { rows } = await tx.query<{ gone: number }>({
         name: "audit_retire",
         text: "select audit_retire_days($1::date, $2) as gone",
-        values: [day, limit - dropped],
+        values: [day, limit],
       })
-      return dropped + (rows[0]?.gone ?? 0)
+      return rows[0]?.gone ?? 0
     })
+  }
+
+  /** Tenants with days to retire, those with the oldest first. */
+  async #overdue(scope: CallScope, before: ByTenant<string>, limit: number): Promise<readonly TenantId[]> {
+    const { rows } = await this.#database.query<{ tenant: TenantId }>(scope, {
+      name: "audit_overdue",
+      text: `select d.tenant from audit_days d where d.retired_at is null
+          and d.day < coalesce(${classValueSql("d.tenant", "$3::text[]", "$4::date[]")}, $2::date)
+          and d.day < ((now() at time zone 'utc') - interval '7 years')::date
+          and not exists (select from audit_chains c where c.tenant = d.tenant and c.day = d.day)
+        group by d.tenant order by min(d.day), d.tenant limit $1`,
+      values: [limit, before.others, ...classColumns(before)],
+    })
+    return rows.map(({ tenant }) => tenant)
   }
 
   async #dropPartition(scope: CallScope, day: string): Promise<number> {

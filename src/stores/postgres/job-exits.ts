@@ -14,7 +14,7 @@ import { JOB_BYTES, JOB_COLUMNS, JOB_COLUMNS_BASIC, type JobRow, jobOf } from ".
 export interface PostgresJobExitsOptions {
   /** For tests; see the store of jobs. */
   readonly clock?: Clock | undefined
-  /** The store's: how long an ended job is kept in all. */
+  /** The longest that the store keeps an ended job in all, whoever's it is. */
   readonly retentionMs: number
 }
 
@@ -25,10 +25,12 @@ export function createPostgresJobExits(database: Database, options: PostgresJobE
 
 const NOW = "date_trunc('milliseconds', coalesce($2::timestamptz, statement_timestamp()))"
 
-// Ends are found by the retention that was given with them, for which there is an index already.
+// Ends are found by the retention that was given with them, for which there is an index already: who has left by now expires within
+// the longest retention without the stay. Where some tenants' jobs are kept for less, it passes those that stay yet.
 const TAKE = `with old as (
     select j.tenant, j.id, j.expires_at, ${JOB_BYTES} as bytes from jobs j
     where j.expires_at > ${NOW} and j.expires_at <= ${NOW} + $3::bigint * interval '1 ms' and (j.tenant = $1 or $1 = '*')
+      and j.ended_at <= ${NOW} - $7::bigint * interval '1 ms'
       and (j.moving_until is null or j.moving_until <= ${NOW})
     order by j.expires_at limit $4 for update skip locked),
   fitting as (select o.tenant, o.id from (
@@ -53,7 +55,7 @@ class PostgresJobExits implements JobExits {
     const { rows } = await this.#database.query<JobRow & { readonly tenant: TenantId }>(scope, {
       name: "job_take",
       text: TAKE,
-      values: [scope.tenant, this.#now(), leftMs, max, leaseMs, MAX_JOBS_BYTES],
+      values: [scope.tenant, this.#now(), leftMs, max, leaseMs, MAX_JOBS_BYTES, stayMs],
     })
     return rows.map((row) => ({ tenant: row.tenant, job: jobOf(row) }))
   }

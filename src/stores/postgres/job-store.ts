@@ -13,6 +13,7 @@ import type { Clock } from "../../domain/kernel/clock.ts"
 import { DomainError, notFound } from "../../domain/kernel/errors.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
+import { ByTenant } from "../../domain/kernel/tenant-classes.ts"
 import type { Database, Tx } from "./database.ts"
 import { type FilterColumns, filterSql } from "./filter-sql.ts"
 import { type ClaimRow, claimedJobs, claimStatement, LOST_ATTEMPT } from "./job-claim.ts"
@@ -29,13 +30,14 @@ import {
   payloadColumns,
 } from "./job-rows.ts"
 import { type SizedRow, sizedPageSql, sizedRows } from "./sized-page.ts"
+import { classColumns, classValueSql } from "./tenant-classes.ts"
 
 /** How {@link createPostgresJobStore} works. */
 export interface PostgresJobStoreOptions {
   /** For tests. By default the database's clock decides about leases, so that daemons need not agree about the time. */
   readonly clock?: Clock | undefined
   /** How long an ended job is kept, in milliseconds. Default: 365 days. */
-  readonly retentionMs?: number | undefined
+  readonly retentionMs?: ByTenant<number> | undefined
   /** From 0 to 1, spreads retries. Default: Math.random. */
   readonly random?: (() => number) | undefined
 }
@@ -49,6 +51,9 @@ export function createPostgresJobStore(database: Database, options: PostgresJobS
 
 // The time of a statement: the injected clock's in $2, or the server's.
 const NOW = "date_trunc('milliseconds', coalesce($2::timestamptz, statement_timestamp()))"
+
+// How long a sweep of all tenants has the job `j` kept.
+const RETENTION = `coalesce(${classValueSql("j.tenant", "$5::text[]", "$6::bigint[]")}, $4)`
 
 const FILTER_COLUMNS: FilterColumns = {
   job_id: { sql: "j.id" },
@@ -80,13 +85,13 @@ interface Looked {
 class PostgresJobStore implements JobStore {
   readonly #database: Database
   readonly #clock: Clock | undefined
-  readonly #retentionMs: number
+  readonly #retentionMs: ByTenant<number>
   readonly #random: () => number
 
   constructor(database: Database, options: PostgresJobStoreOptions) {
     this.#database = database
     this.#clock = options.clock
-    this.#retentionMs = options.retentionMs ?? YEAR_MS
+    this.#retentionMs = options.retentionMs ?? new ByTenant(YEAR_MS)
     this.#random = options.random ?? Math.random
   }
 
@@ -236,9 +241,15 @@ class PostgresJobStore implements JobStore {
             status = ${AFTER_LOSS},
             available_at = case when ${AFTER_LOSS} = 'queued' then j.available_at end,
             ended_at = case when ${AFTER_LOSS} = 'queued' then null else ${NOW} end,
-            expires_at = case when ${AFTER_LOSS} = 'queued' then null else ${NOW} + $4 * interval '1 ms' end
+            expires_at = case when ${AFTER_LOSS} = 'queued' then null else ${NOW} + ${RETENTION} * interval '1 ms' end
           from lost where j.tenant = lost.tenant and j.id = lost.id`,
-        values: [scope.tenant, this.#now(), limit, this.#retentionMs],
+        values: [
+          scope.tenant,
+          this.#now(),
+          limit,
+          this.#retentionMs.others,
+          ...classColumns(this.#retentionMs),
+        ],
       },
       {
         name: "job_sweep_expired",
@@ -283,7 +294,7 @@ class PostgresJobStore implements JobStore {
   }
 
   #end(tx: Tx, row: LockedRow, status: JobStatus, changes: Changes): Promise<Job> {
-    const expiresAt = new Date(row.now.getTime() + this.#retentionMs)
+    const expiresAt = new Date(row.now.getTime() + this.#retentionMs.of(tx.scope.tenant))
     return this.#update(tx, row.id, status, changes, { availableAt: null, endedAt: row.now, expiresAt })
   }
 
