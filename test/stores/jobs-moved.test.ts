@@ -7,6 +7,7 @@ import { JOB_FILTER_FIELDS, type JobStore } from "../../src/domain/event/job-por
 import { DomainError } from "../../src/domain/kernel/errors.ts"
 import { parseFilter } from "../../src/domain/kernel/filter/index.ts"
 import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
+import { ByTenant } from "../../src/domain/kernel/tenant-classes.ts"
 import type { CassandraEngine } from "../../src/stores/cassandra/index.ts"
 import { createCassandraJobHistory } from "../../src/stores/cassandra/job-history.ts"
 import type { SqlEngine } from "../../src/stores/postgres/index.ts"
@@ -23,10 +24,10 @@ import { heldClock, sqlEngines } from "../engines/sql-suites.ts"
 const DAY_MS = 86_400_000
 const YEAR_MS = 365 * DAY_MS
 
-async function placesOn(sql: SqlEngine, cluster: CassandraEngine) {
+async function placesOn(sql: SqlEngine, cluster: CassandraEngine, retentionMs?: ByTenant<number>) {
   const clock = heldClock()
   const outage = { on: false }
-  const store = createPostgresJobStore(sql.database, { clock })
+  const store = createPostgresJobStore(sql.database, { clock, retentionMs })
   const exits = createPostgresJobExits(sql.database, { clock, retentionMs: YEAR_MS })
   const places = {
     store,
@@ -78,9 +79,9 @@ for (const { name, skip, open } of sqlEngines.slice(0, 2)) {
   describe(`jobs on ${name} and Cassandra`, { skip: skip || cassandraSkip, timeout: 600_000 }, () => {
     let opened: Promise<readonly [SqlEngine, CassandraEngine]> | undefined
     after(async () => (await opened)?.[0].close())
-    const places = async (): Promise<Places> => {
+    const places = async (retentionMs?: ByTenant<number>): Promise<Places> => {
       opened ??= Promise.all([open(), testCassandra()])
-      return placesOn(...(await opened))
+      return placesOn(...(await opened), retentionMs)
     }
     describe("that have not left yet", () => {
       jobContract(async () => {
@@ -109,7 +110,28 @@ async function ended({ all }: Places, scope: CallScope, queue = "q"): Promise<st
   return (await all.complete(scope, leaseOf(claimed), {})).id
 }
 
-function moving(places: () => Promise<Places>): void {
+function moving(places: (retentionMs?: ByTenant<number>) => Promise<Places>): void {
+  it("stay for their time also where they are kept for less than others", async () => {
+    const [brief, rest] = [freshTenant(), freshTenant()]
+    const kept = new ByTenant(YEAR_MS, [{ name: "brief", tenants: [brief], value: 2 * DAY_MS }])
+    const found = await places(kept)
+    const { all, store, history, clock, move } = found
+    const scopes = [systemScope(brief), systemScope(rest)]
+    const ids = [await ended(found, systemScope(brief)), await ended(found, systemScope(rest))]
+    const expires = [2 * DAY_MS, YEAR_MS].map((ms) => clock.now() + ms)
+    while ((await move(systemScope(), DAY_MS)) > 0);
+    for (const [n, scope] of scopes.entries()) assert.ok(await store.get(scope, ids[n] ?? ""))
+    clock.advance(DAY_MS)
+    while ((await move(systemScope(), DAY_MS)) > 0);
+    for (const [n, scope] of scopes.entries()) {
+      assert.equal(await store.get(scope, ids[n] ?? ""), undefined)
+      assert.equal((await history.get(scope, ids[n] ?? ""))?.expireMs, expires[n])
+    }
+    clock.advance(DAY_MS)
+    assert.equal(await all.get(systemScope(brief), ids[0] ?? ""), undefined)
+    assert.ok(await all.get(systemScope(rest), ids[1] ?? ""))
+  })
+
   it("leave after their stay, for all tenants at once, and are the same as before", async () => {
     const found = await places()
     const { store, all, history, clock, move } = found
