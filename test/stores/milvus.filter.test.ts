@@ -8,8 +8,15 @@ import { type CallScope, systemScope } from "../../src/domain/kernel/scope.ts"
 import { type Collection, ID_ONLY } from "../../src/domain/memory/model.ts"
 import { recordMatches } from "../../src/domain/memory/record-fields.ts"
 import type { VectorRecord, VectorStore } from "../../src/domain/memory/vector-store.ts"
-import { ExpressionBuilder, encodeScalar, encodeText } from "../../src/stores/milvus/expression.ts"
+import {
+  ExpressionBuilder,
+  encodeAnyText,
+  encodeScalar,
+  encodeText,
+} from "../../src/stores/milvus/expression.ts"
 import { serverFeatures } from "../../src/stores/milvus/features.ts"
+import { wire } from "../../src/stores/milvus/reading.ts"
+import { hasWords } from "../../src/stores/milvus/rows.ts"
 import { milvusLite, milvusStandalone, testMilvus } from "../engines/milvus.ts"
 import { freshTenant } from "../engines/pglite.ts"
 
@@ -26,6 +33,8 @@ const NASTY = [
   "\u202eright to left",
   "größe",
   "\u{1f600}",
+  // Chinese characters beyond U+FFFF; of the last four hexadecimal digits of the second there is no character.
+  "漢\u{20000}\u{2d800}字",
   "\uffff",
   "%_%",
   "{v0}",
@@ -61,6 +70,8 @@ const literal: fc.Arbitrary<FilterValue> = fc.oneof(
   fc.boolean().map((each): FilterValue => ({ type: "bool", value: each })),
 )
 const meta = path.map((each): FieldRef => ({ field: "metadata", type: "json", path: each }))
+const json = (key: string): FieldRef => ({ field: "metadata", type: "json", path: [key] })
+const string = (each: string): FilterValue => ({ type: "string", value: each })
 const column = (field: string, type: FieldRef["type"]): FieldRef => ({ field, type, path: [] })
 const time = fc
   .integer({ min: -2, max: 12 })
@@ -126,6 +137,22 @@ describe("the encoder", () => {
     fc.assert(fc.property(fc.oneof(text, fc.string({ unit: "binary" })), check))
   })
 
+  it("escapes characters beyond U+FFFF for the servers that need it, and for no other", () => {
+    const check = (given: string) => {
+      const escaped = encodeAnyText(given, serverFeatures("2.4.15"))
+      assert.doesNotMatch(escaped, /[\u{10000}-\u{10ffff}]/u)
+      const back = escaped.replace(/\\(?:U(.{8})|.)/g, (found, hex?: string) =>
+        hex === undefined ? found : String.fromCodePoint(Number.parseInt(hex, 16)),
+      )
+      assert.equal(back, encodeText(given))
+      assert.equal(back, encodeAnyText(given, serverFeatures("milvus_lite-3.2.2")))
+    }
+    check("\\U00020000 is no escape, \u{20000} becomes one")
+    fc.assert(fc.property(fc.oneof(text, fc.string({ unit: "binary" })), check))
+    const condition = hasWords(["漢\u{20000}", "pie"], serverFeatures("2.5.24"))
+    assert.equal(condition, 'text_match(words, "漢\\U00020000 pie more_words")')
+  })
+
   it("writes numbers so that they come back as they are and are never whole ones", () => {
     fc.assert(
       fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (given) => {
@@ -156,6 +183,41 @@ describe("the encoder", () => {
       }),
     )
   })
+
+  it("puts a caller's texts beside the expression where that has templates, each under a name of its own", () => {
+    const of = (version: string, filter: Filter) => {
+      const builder = new ExpressionBuilder(serverFeatures(version), "t/1")
+      return builder.fence(undefined, builder.filter(filter).text)
+    }
+    const a = (given: string): Filter => ({ kind: "compare", ref: json("a"), op: "=", value: string(given) })
+    const filter: Filter = { kind: "and", terms: [a("{v1}"), a('"'), a("")] }
+    const place = 'metadata["a"] =='
+    assert.deepEqual(wire(of("2.5.0", filter)), {
+      filter: `owner == "t/1" and ((${place} {v0}) and (${place} {v1}) and (${place} {v2}))`,
+      exprValues: { v0: "{v1}", v1: '"', v2: "" },
+    })
+    assert.deepEqual(wire(of("2.4.15", filter)), {
+      filter: `owner == "t/1" and ((${place} "{v1}") and (${place} "\\"") and (${place} ""))`,
+    })
+  })
+
+  it("asks whether a path exists only where that lets through what leads to nothing but nulls", () => {
+    const ref = json("a")
+    const cases: readonly (readonly [Filter, boolean])[] = [
+      [{ kind: "present", ref }, false],
+      [{ kind: "compare", ref, op: "!=", value: string("x") }, false],
+      // An object whose key it is may have null there.
+      [{ kind: "has", ref, value: string("x") }, false],
+      [{ kind: "has", ref, value: { type: "double", value: 1 } }, true],
+    ]
+    for (const [filter, sinceThen] of cases) {
+      for (const version of ["2.3.5", "2.5.24", "milvus_lite-3.2.2", "2.6.18"]) {
+        const made = new ExpressionBuilder(serverFeatures(version), "t/1").filter(filter)
+        const asks = version !== "2.6.18" || sinceThen
+        assert.deepEqual(made, { text: asks ? 'exists metadata["a"]' : undefined, exact: false })
+      }
+    }
+  })
 })
 
 for (const [on, numRuns] of [
@@ -179,7 +241,7 @@ for (const [on, numRuns] of [
         id: ids[i] ?? `r${i}`,
         text: NASTY[i % NASTY.length] ?? "",
         vector: Float32Array.of(i, 1),
-        metadata: each,
+        metadata: { ...each, nasty: NASTY[i % NASTY.length] ?? "" },
         revision: i === 1 ? 2n ** 53n + 1n : BigInt(i + 1),
         createTimeMs: i % 5,
         updateTimeMs: 0,
@@ -204,6 +266,15 @@ for (const [on, numRuns] of [
         }),
         { numRuns },
       )
+    })
+
+    it("finds each text by itself", async () => {
+      for (const each of NASTY) {
+        const filter: Filter = { kind: "compare", ref: json("nasty"), op: "=", value: string(each) }
+        const expected = records.filter((record) => recordMatches(filter, record)).length
+        assert.ok(expected > 0)
+        assert.equal(await vectors.count(scope, collection, filter), expected)
+      }
     })
 
     it("searches among what the evaluator lets through, several queries at once", async () => {

@@ -2,12 +2,15 @@
  * Filters as expressions of the server. An expression may let more through than its filter does, never less; where it lets through
  * exactly the same it is marked so, and otherwise the daemon looks again at what comes back.
  *
- * Values go beside the expression where the server has templates, else through {@link encodeText}, the only place that puts a
+ * Values go beside the expression where the server has templates, else through {@link encodeAnyText}, the only place that puts a
  * caller's text into one. Fields come from the adapter's own list, paths only where they are plain words.
  */
 import type { CompareOp, Filter, FilterValue } from "../../domain/kernel/filter/index.ts"
 import type { ServerFeatures } from "./features.ts"
+import { encodeAnyText, encodeScalar, encodeText } from "./literal.ts"
 import { encodeKey, NEVER_MS } from "./rows.ts"
+
+export { encodeAnyText, encodeScalar, encodeText } from "./literal.ts"
 
 /** An expression and the values that travel beside it. */
 export interface Expression {
@@ -100,7 +103,12 @@ export class ExpressionBuilder {
     const { path } = filter.ref
     if (path.length === 0 || !path.every((segment) => PLAIN.test(segment))) return ANYTHING
     const place = `metadata${path.map((segment) => `["${segment}"]`).join("")}`
-    if (filter.kind !== "compare" || filter.op === "!=") return { text: `exists ${place}`, exact: false }
+    if (filter.kind !== "compare" || filter.op === "!=") {
+      // An object has the key that a filter asks for also where nothing is behind it.
+      const mayBeEmpty = filter.kind !== "has" || filter.value.type === "string"
+      if (mayBeEmpty && !this.#features.existsEmpty) return ANYTHING
+      return { text: `exists ${place}`, exact: false }
+    }
     const literal = this.#literal(filter.value)
     if (literal === undefined) return ANYTHING
     return { text: `${place} ${sign(filter.op)} ${literal}`, exact: this.#features.exactJson }
@@ -115,7 +123,7 @@ export class ExpressionBuilder {
       this.values[name] = value.value
       return `{${name}}`
     }
-    return value.type === "string" ? encodeText(value.value) : encodeScalar(value.value)
+    return value.type === "string" ? encodeAnyText(value.value, this.#features) : encodeScalar(value.value)
   }
 }
 
@@ -172,18 +180,4 @@ function time(field: keyof typeof TIME_FIELDS, op: CompareOp, value: FilterValue
   if (op === "=") return sure(false)
   if (op === "!=") return sure(true)
   return sure(op === ">" || op === ">=" ? `${column} > ${floor}` : `${column} <= ${floor}`)
-}
-
-/** A text as a literal of the expression language. */
-export function encodeText(text: string): string {
-  return `"${text.replace(/[\\"\n\r]/g, (char) => ESCAPES[char] ?? char)}"`
-}
-
-const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r" }
-
-/** A number, always with a point or an exponent so that it is no integer, or a truth value. */
-export function encodeScalar(value: number | boolean): string {
-  if (typeof value === "boolean") return String(value)
-  const text = Object.is(value, -0) ? "0" : String(value)
-  return /[.e]/.test(text) ? text : `${text}.0`
 }

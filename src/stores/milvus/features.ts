@@ -12,6 +12,10 @@ export interface ServerFeatures {
   readonly exactJson: boolean
   /** Words of a field can be looked up (`text_match`). */
   readonly textMatch: boolean
+  /** `exists` is also true of what is empty, such as a list without elements or an object that has nothing but nulls. */
+  readonly existsEmpty: boolean
+  /** Characters beyond U+FFFF have to be escaped in literals: servers since 2.4 or 2.5 make others of the Chinese ones among them, or refuse them. */
+  readonly wideEscapes: boolean
 }
 
 /** By version. What was not run is taken for the more careful choice. */
@@ -25,6 +29,8 @@ export function serverFeatures(version: string): ServerFeatures {
       orderedQueries: false,
       exactJson: false,
       textMatch,
+      existsEmpty: true,
+      wideEscapes: false,
     }
   }
   const [, major = "0", minor = "0", patch = "0"] = /(\d+)\.(\d+)(?:\.(\d+))?/.exec(version) ?? []
@@ -35,5 +41,7 @@ export function serverFeatures(version: string): ServerFeatures {
     orderedQueries: true,
     exactJson: number === 2_003,
     textMatch: number >= 2_005,
+    existsEmpty: number < 2_006,
+    wideEscapes: true,
   }
 }

@@ -7,6 +7,8 @@ import type { CallScope } from "../../domain/kernel/scope.ts"
 import { wordsOf } from "../../domain/memory/keyword-rank.ts"
 import type { Collection, MemoryRecord, RecordParts } from "../../domain/memory/model.ts"
 import type { VectorRecord } from "../../domain/memory/vector-store.ts"
+import type { ServerFeatures } from "./features.ts"
+import { encodeAnyText } from "./literal.ts"
 
 /** Stands for "never ends" in a row. */
 export const NEVER_MS = Number.MAX_SAFE_INTEGER
@@ -42,9 +44,9 @@ export function decodeKey(key: string): string {
 }
 
 /** The condition that a row's text has one of the words, or may have. */
-export function hasWords(words: readonly string[]): string {
+export function hasWords(words: readonly string[], features: ServerFeatures): string {
   const fitting = words.filter((word) => Buffer.byteLength(word) <= MAX_WORD_BYTES)
-  return `text_match(${WORDS_FIELD}, "${[...fitting, MORE_WORDS].join(" ")}")`
+  return `text_match(${WORDS_FIELD}, ${encodeAnyText([...fitting, MORE_WORDS].join(" "), features)})`
 }
 
 function wordsField(text: string): string {

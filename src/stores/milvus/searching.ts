@@ -207,7 +207,9 @@ export class Searcher {
       filter: undefined,
       parts,
       nowMs,
-      condition: site.words ? hasWords(ranking.terms) : undefined,
+      condition: site.words
+        ? hasWords(ranking.terms, await this.#connection.serverFeatures(scope))
+        : undefined,
     })) {
       ranking.add(record.id, record.text ?? "", recordMatches(query.filter, record))
       records.set(record.id, withParts(record, ID_ONLY))
