@@ -9,11 +9,12 @@ import type { SqlEngine } from "../../src/stores/postgres/index.ts"
 import { eventContract } from "../contract/event.contract.ts"
 import { eventDaemonsContract } from "../contract/event-daemons.contract.ts"
 import { eventLogContract } from "../contract/event-log.contract.ts"
-import { append, type EventHarness, events } from "../contract/event-support.ts"
+import { append, type EventHarness, events, readAll } from "../contract/event-support.ts"
 import { eventTogetherContract } from "../contract/event-together.contract.ts"
 import { PGLITE_SKIPS } from "../contract/exceptions.ts"
 import { freshTenant } from "../engines/pglite.ts"
 import { onSqlEngines, sqlEnginesAndPooler } from "../engines/sql-suites.ts"
+import { until } from "../support/until.ts"
 
 function movableClock() {
   let now = Date.now()
@@ -44,6 +45,14 @@ function heldStore(database: Database, gate: Promise<void>, written: () => void)
     close: () => database.close(),
   }
   return createPostgresEventStore(held, { clock: systemClock, concurrency: 1 })
+}
+
+/** How many transactions wait for another one's rows. */
+async function waiting(database: Database): Promise<number> {
+  const { rows } = await database.query<{ n: number }>(systemScope(), {
+    text: "select count(*)::int as n from pg_locks where locktype = 'transactionid' and not granted",
+  })
+  return rows[0]?.n ?? 0
 }
 
 onSqlEngines(
@@ -83,6 +92,36 @@ onSqlEngines(
           [...early.events, ...late.events].map(({ event }) => event.stream),
           ["slow", "fast"],
         )
+      }
+    })
+
+    it("appends behind rows of streams that are changed meanwhile by somebody who has not locked them", async (t) => {
+      const { database, capabilities } = await open()
+      if (capabilities.concurrency === 1) return t.skip(PGLITE_SKIPS.overlap)
+      const scope = systemScope(freshTenant())
+      const store = createPostgresEventStore(database, { clock: systemClock, concurrency: 4 })
+      for (const group of [["alone"], ["first", "second", "new"]]) {
+        await Promise.all(group.slice(0, 2).map((stream) => append(store, scope, stream, events(2))))
+        const appended = await database.transaction(scope, async (tx) => {
+          await tx.query({
+            text: "update streams set swept_before = swept_before where tenant = $1",
+            values: [scope.tenant],
+          })
+          const appends = group.map((stream) => append(store, scope, stream, events(1)))
+          await until("an append waits for the row", async () => (await waiting(database)) > 0)
+          return appends
+        })
+        const revisions = (await Promise.all(appended)).map(({ firstRevision }) => firstRevision)
+        assert.deepEqual(
+          revisions,
+          group.map((stream) => (stream === "new" ? 1n : 3n)),
+        )
+        for (const stream of group) {
+          const { head } = await store.getStream(scope, stream)
+          assert.equal(head, stream === "new" ? 1n : 3n)
+          const last = await readAll(store, scope, stream)
+          assert.equal(last.at(-1)?.revision, head)
+        }
       }
     })
   },
