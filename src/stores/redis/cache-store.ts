@@ -22,6 +22,7 @@ import { isCompileError, storeClosed } from "./errors.ts"
 import { hex, type Keys, RECORD_KEPT_MS, recordKey } from "./keys.ts"
 import {
   INVALIDATE_TAGS_SCRIPT,
+  KEEP_ANSWER_SCRIPT,
   OPERATIONS_SCRIPTS,
   type OperationsScript,
   registeredScript,
@@ -29,7 +30,7 @@ import {
 import { READ_VALUES_SCRIPT } from "./lua/read-values.ts"
 import { PlainReads, resultOf } from "./plain-reads.ts"
 import { QuickCalls } from "./quick-calls.ts"
-import { allChanges, scatter } from "./scatter.ts"
+import { afterOthers, allChanges, scatter } from "./scatter.ts"
 import { ANSWER_BYTES, infoOf, SpaceCalls } from "./space-calls.ts"
 import { Spaces } from "./spaces.ts"
 import { Sweeper } from "./sweeper.ts"
@@ -67,6 +68,7 @@ export class RedisCacheStore implements CacheStore {
   readonly #quick: QuickCalls
   readonly #sweeper: Sweeper
   readonly #tagScript: Script
+  readonly #keepAnswer: Script
   readonly #scripts: ReadonlyMap<string, Script>
 
   constructor({ connection, keys, scripts, wrapScript }: RedisCacheOptions) {
@@ -81,6 +83,7 @@ export class RedisCacheStore implements CacheStore {
     this.spaces = new Spaces(connection, keys)
     this.#sweeper = new Sweeper(this.#calls, this.spaces)
     this.#tagScript = script(INVALIDATE_TAGS_SCRIPT)
+    this.#keepAnswer = script(KEEP_ANSWER_SCRIPT)
     this.#scripts = new Map(
       Object.entries(scripts).map(([name, source]) => [name, script(registeredScript(source))]),
     )
@@ -320,7 +323,7 @@ export class RedisCacheStore implements CacheStore {
   ): Promise<number> {
     this.#calls.enter()
     const { idempotency, ...once } = scope
-    if (idempotency === undefined) return await this.#deleteAll(once, namespace, matches)
+    if (idempotency === undefined) return await this.#deleteAll(once, namespace, matches, async () => {})
     const { connection, keys } = this.#calls
     const record = recordKey(keys.space(scope.tenant, namespace), idempotency, operation)
     const hash = hex(idempotency.bodyHash)
@@ -330,31 +333,37 @@ export class RedisCacheStore implements CacheStore {
       if (of !== hash) throw requestIdReused(idempotency.requestId)
       return Number(count)
     }
-    const deleted = await this.#deleteAll(once, namespace, matches)
-    await connection.send(scope, "write", "SET", [record, `${hash} ${deleted}`, "PX", RECORD_KEPT_MS])
-    return deleted
+    return await this.#deleteAll(once, namespace, matches, async (deleted) => {
+      const args = [`${hash} ${deleted}`, RECORD_KEPT_MS]
+      await connection.run(scope, "write", this.#keepAnswer, [record], args)
+    })
   }
 
-  /** Deletes a part at a time, so that the server answers others in between. */
+  /** Deletes a part at a time, so that the server answers others in between; `keep` remembers how many. */
   async #deleteAll(
     scope: CallScope,
     namespace: Namespace,
     matches: (key: string) => boolean,
+    keep: (deleted: number) => Promise<void>,
   ): Promise<number> {
     let deleted = 0
-    for (const partition of this.#calls.keys.partitions(namespace)) {
-      deleted += await this.#deletePart(scope, namespace, partition, matches)
+    try {
+      for (const partition of this.#calls.keys.partitions(namespace)) {
+        for await (const some of this.#deletePart(scope, namespace, partition, matches)) deleted += some
+      }
+      await keep(deleted)
+      return deleted
+    } catch (error) {
+      throw deleted > 0 ? afterOthers(error) : error
     }
-    return deleted
   }
 
-  async #deletePart(
+  async *#deletePart(
     scope: CallScope,
     namespace: Namespace,
     partition: number,
     matches: (key: string) => boolean,
-  ): Promise<number> {
-    let deleted = 0
+  ): AsyncGenerator<number> {
     let after: string | undefined
     do {
       const names = await this.#namesOf(scope, namespace, partition, "", after, PURGE_PART)
@@ -363,10 +372,9 @@ export class RedisCacheStore implements CacheStore {
         .map((key) => ({ kind: "delete", namespace, key, ifRevision: undefined }) as const)
       const how = { effect: "write", repeatable: undefined, atomic: false } as const
       const outcomes = await this.#calls.operations(scope, operations, how)
-      deleted += outcomes.filter((outcome) => resultOf(outcome)).length
+      yield outcomes.filter((outcome) => resultOf(outcome)).length
       after = names.length < PURGE_PART ? undefined : names.at(-1)
     } while (after !== undefined)
-    return deleted
   }
 }
 

@@ -50,12 +50,13 @@ export async function allChanges<R>(changes: readonly Promise<R>[]): Promise<rea
   if (refused === undefined) return await Promise.all(changes)
   const { reason } = refused
   const partly = endings.some((ending) => ending.status === "fulfilled")
-  throw partly && isAbsence(reason) ? outcomeUnknown(reason) : reason
+  throw partly ? afterOthers(reason) : reason
 }
 
-/** Whether a failure says that nothing was applied, which holds for one part only. */
-function isAbsence(error: unknown): boolean {
-  return error instanceof DomainError && error.reason !== "REQUEST_ID_REUSED"
+/** The failure of a part after others were changed: that nothing was applied holds for this part only. */
+export function afterOthers(error: unknown): unknown {
+  const saysNothing = error instanceof DomainError && error.reason !== "REQUEST_ID_REUSED"
+  return saysNothing ? outcomeUnknown(error) : error
 }
 
 async function endingOf<R>(work: Promise<readonly R[]>): Promise<Ending<R>> {

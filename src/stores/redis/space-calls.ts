@@ -54,6 +54,17 @@ export function upkeep(name: string): Policy {
   }
 }
 
+/** What a full server is to refuse, whatever else is in the call. */
+const GROWING: ReadonlySet<Operation["kind"]> = new Set([
+  "set",
+  "increment",
+  "hashSet",
+  "hashIncrement",
+  "listPush",
+  "sortedSetAdd",
+  "sortedSetIncrement",
+] as const)
+
 /** What upkeep does to one key. */
 export type Chore = "check" | "reap" | "info"
 
@@ -153,6 +164,7 @@ export class SpaceCalls {
       keys: [...indexes.keys()],
       args: [
         how.atomic ? "1" : "0",
+        operations.some(({ kind }) => GROWING.has(kind)) ? "1" : "0",
         operations.length,
         ...operations.flatMap((operation) => encodeOperation(operation, indexes.get(operation.key) ?? 0)),
       ],
@@ -199,7 +211,7 @@ export class SpaceCalls {
       repeatable: undefined,
       partition,
       keys,
-      args: ["0", keys.length, ...keys.flatMap((_, index) => [chore, index + 1])],
+      args: ["0", "0", keys.length, ...keys.flatMap((_, index) => [chore, index + 1])],
     })
     return answer.slice(1).map((each) => asList(each).slice(1))
   }

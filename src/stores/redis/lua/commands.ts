@@ -280,8 +280,11 @@ local function call_command(...)
   local name = string.upper(table.remove(words, 1) or "")
   local refused = refusal(name, words)
   if refused then return { err = refused } end
-  local ok, result = attempt(commands[name], words)
+  local ok, result = pcall(commands[name], words)
   if ok then return result end
+  if type(result) == "table" and not result.reason then result = result.err end
+  -- What the server refuses, by its word, is not the script's fault, and ends it.
+  if type(result) ~= "table" then error(string.find(result, "^%u+ ") and { server = result } or result, 0) end
   local told = result.reason == "argument" and result[1] or table.concat(result, " ")
   if result.reason == "overflow" then told = 'the sum under "' .. result[1] .. '" does not fit ' .. result[2] end
   return { err = (REASONS[result.reason] or "FAILED_PRECONDITION") .. ": " .. told }

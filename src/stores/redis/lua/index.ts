@@ -89,6 +89,16 @@ export function scriptFor(operations: readonly Operation[]): OperationsScript {
 /** Gives tags a new version. */
 export const INVALIDATE_TAGS_SCRIPT = storeWith(NONE) + INVALIDATE_TAGS
 
+/**
+ * Keeps what a call answered that was made of several steps. KEYS: the record of its request_id. ARGV: the answer, how long. Removing
+ * what is not there yet lets a full server take it: what was done cannot be undone.
+ */
+export const KEEP_ANSWER_SCRIPT = `
+redis.call("UNLINK", KEYS[1])
+redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
+return { "ok" }
+`
+
 /** A registered script around which the store's own code stands; the script sees none of that code's names. */
 export function registeredScript(source: string): string {
   return `local user_script = function(KEYS, ARGV, redis)\n${source}\nend\n${STORE}${COMMANDS}${RUN_SCRIPT}`

@@ -39,7 +39,8 @@ atomic = true
 local ok, result = pcall(function() return encode(user_script(keys, arguments, script_redis), 0) end)
 if not ok then
   roll_back_data()
-  if type(result) == "table" and result.err then error(result.err, 0) end
+  if type(result) == "table" and result.server then error(result.server, 0) end
+  if type(result) == "table" and type(result.err) == "string" then result = result.err end
   return { "script", type(result) == "string" and result or "it raised an error that is not a text" }
 end
 flush()

@@ -105,6 +105,8 @@ export const RUN_OPERATIONS = `
 local known = replay()
 if known then return known end
 local all_or_none = take_flag()
+-- Changes nothing, but is refused by a full server, which would not refuse what grows after something was removed.
+if take_flag() then redis.call("ZADD", NAMES, "XX", "0", "") end
 local operations = {}
 for index = 1, take_number() do
   local p = { kind = take() }
@@ -142,6 +144,8 @@ local known = replay()
 if known then return known end
 for _, tag in ipairs(take_list()) do
   local state = tag_state(tag)
+  -- After something was removed, a full server lets new versions in.
+  redis.call("HDEL", TAGS, tag)
   if state.holders > 0 then
     state.version = whole(next_revision())
     state.changed = true

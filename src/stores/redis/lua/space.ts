@@ -214,7 +214,7 @@ end
 local function touch(entry)
   if not refresh_on_read or entry.ttl == INF then return end
   entry.expires = now + entry.ttl
-  changed(entry)
+  slot_of(entry.key).touched = true
 end
 local function check_revision(key, expected, entry)
   if expected == "" then return end
@@ -240,9 +240,10 @@ local function make(key, kind, moment)
 end
 local function begin(entry, is_new)
   if not is_new then return touch_data(data_of[entry.key]) end
-  -- One that was evicted or replaced may have left its content behind.
-  local slot = slot_of(entry.key)
-  if slot.entry then drop(slot) else unlink_data(entry.key) end
+  -- One that was evicted or replaced may have left its content behind. A full server refuses what grows only until a script's first write.
+  local slot, data = slot_of(entry.key), data_of[entry.key]
+  if slot.entry then drop(slot) else touch_data(data) end
+  if redis.call("EXISTS", data) == 1 then redis.call("UNLINK", data) end
 end
 local function commit(entry, is_new, bytes, moment, refresh)
   entry.bytes = bytes
@@ -293,6 +294,11 @@ local function write_slot(key, slot)
     if old then hold(old, -1) end
   end
 end
+-- A read must work on a full server, so that the new end of a life is only a wish, as is the place in the order of use.
+local function write_touched(key, slot)
+  local reply = redis.pcall("HSET", META, key, packed(slot.entry))
+  if type(reply) == "number" then redis.pcall("ZADD", EXPIRY, whole(slot.entry.expires), key) end
+end
 local function evict()
   if not bounded then return end
   local all = counters()
@@ -317,12 +323,11 @@ local function flush()
     if slot.changed then
       write_slot(key, slot)
       wrote = true
-    end
+    elseif slot.touched then write_touched(key, slot) end
   end
   if bounded and uses > 0 then
     local all = counters()
     local base = math.max(all.u, micros)
-    -- A read must work on a full server, so that its place in the order is only a wish.
     local store = wrote and redis.call or redis.pcall
     for key, slot in pairs(slots) do
       if slot.used and slot.entry then store("ZADD", ORDER, whole(base + slot.used), key) end
