@@ -189,6 +189,51 @@ onSqlEngines((open) => {
       assert.deepEqual([status, now], ["SUSPENDED", revision + 1n])
     })
 
+    it("end a tenant that they have shut out, although the store has forgotten that they did", async () => {
+      const platform = systemScope()
+      const id = freshTenant()
+      const { revision } = await world.tenants.create(platform, id, TENANT)
+      const update = world.tenants.update.bind(world.tenants)
+      world.tenants.update = async (...args) => {
+        await update(...args)
+        throw new DomainError("OUTCOME_UNKNOWN", "the answer is lost")
+      }
+      const begun = await world.flows.deleteTenant(platform, id, true, revision)
+      world.tenants.update = update
+      assert.equal(begun.pending, true)
+      assert.equal((await world.tenants.get(platform, id)).status, "SUSPENDED")
+      clock.advance(2 * 86_400_000)
+      await sweepIdempotency(engine.database, clock.now(), 10_000)
+      await until("the saga is over", async () => {
+        await world.flows.work(systemScope())
+        return isOver(await world.flows.get(platform, begun.sagaId, false))
+      })
+      assert.equal((await world.flows.get(platform, begun.sagaId, false)).state, "done")
+      await rejects(world.tenants.get(platform, id), "NOT_FOUND")
+    })
+
+    it("keep a tenant that others have changed meanwhile", async () => {
+      const platform = systemScope()
+      const id = freshTenant()
+      const { revision } = await world.tenants.create(platform, id, TENANT)
+      const update = world.tenants.update.bind(world.tenants)
+      world.tenants.update = async () => {
+        throw new DomainError("STORE_UNAVAILABLE", "the store is away")
+      }
+      const begun = await world.flows.deleteTenant(platform, id, true, revision)
+      world.tenants.update = update
+      assert.equal(begun.pending, true)
+      await world.tenants.update(platform, id, { status: "SUSPENDED" }, undefined)
+      await world.tenants.update(platform, id, { displayName: "kept" }, undefined)
+      clock.advance(2 * 86_400_000)
+      await until("the saga is over", async () => {
+        await world.flows.work(systemScope())
+        return isOver(await world.flows.get(platform, begun.sagaId, false))
+      })
+      assert.notEqual((await world.flows.get(platform, begun.sagaId, false)).state, "done")
+      assert.equal((await world.tenants.get(platform, id)).displayName, "kept")
+    })
+
     it("end a tenant in every store, with a certificate, and refuse to where it holds anything", async () => {
       const platform = systemScope()
       const id: TenantId = freshTenant()

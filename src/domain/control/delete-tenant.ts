@@ -3,10 +3,11 @@ import type { AuditStore } from "../event/audit-ports.ts"
 import type { Clock } from "../kernel/clock.ts"
 import { DomainError } from "../kernel/errors.ts"
 import { type CallScope, systemScope, type TenantId } from "../kernel/scope.ts"
-import { once } from "../saga/once.ts"
+import { mayBeForgotten, once } from "../saga/once.ts"
 import type { SagaDefinition, StepContext } from "../saga/runner.ts"
 import { certificateJson, recordCertificate } from "./certificate.ts"
 import { addUp, certify, removalsJson, removalsOf, subjectDigest, type TenantEraser } from "./erasure.ts"
+import type { Tenant } from "./model.ts"
 import type { TenantStore } from "./ports.ts"
 import type { ControlSignals } from "./signals.ts"
 
@@ -56,17 +57,32 @@ function within(scope: CallScope, tenant: string): CallScope {
 }
 
 /** Keeps new calls out. What another daemon let in within its few seconds of not knowing, `look-again` finds. */
-async function suspend({ tenants, signals }: DeleteTenantDeps, scope: CallScope, context: StepContext) {
+async function suspend(deps: DeleteTenantDeps, scope: CallScope, context: StepContext) {
+  const { tenants, signals } = deps
   const { subject, input } = context.saga
   const { ifRevision } = input
   const expected = typeof ifRevision === "string" ? BigInt(ifRevision) : undefined
-  const { status } = await tenants.get(scope, subject)
-  if (status !== "SUSPENDED" || expected !== undefined) {
+  if (!isSuspended(deps, context, await tenants.get(scope, subject), expected)) {
     // An earlier run of this step whose end nobody kept has moved the revision itself.
     await tenants.update(once(scope, context, METHOD), subject, { status: "SUSPENDED" }, expected)
   }
   signals.identityChanged()
   return {}
+}
+
+/**
+ * Whether the tenant is suspended already as it was expected to be. Where the store may have forgotten an earlier run, a tenant that has
+ * changed once since the saga began, and is suspended, is one that this run suspended: to refuse would leave it shut out and in place.
+ */
+function isSuspended(
+  { clock }: DeleteTenantDeps,
+  context: StepContext,
+  { status, revision, updateTime }: Tenant,
+  expected: bigint | undefined,
+): boolean {
+  if (status !== "SUSPENDED") return false
+  if (expected === undefined || revision === expected) return true
+  return revision === expected + 1n && updateTime >= context.saga.createdMs && mayBeForgotten(clock, context)
 }
 
 async function lookAgain({ erasers }: DeleteTenantDeps, scope: CallScope) {

@@ -11,7 +11,7 @@ import { uuid5 } from "../kernel/uuid5.ts"
 import { createCollection } from "../memory/create-collection.ts"
 import type { CollectionDraft } from "../memory/model.ts"
 import type { Embedders, MemoryStore } from "../memory/ports.ts"
-import { once } from "../saga/once.ts"
+import { mayBeForgotten, once } from "../saga/once.ts"
 import type { SagaDefinition, StepContext, StepDefinition } from "../saga/runner.ts"
 import type { AgentFields } from "./model.ts"
 import type { AgentStore, RoleStore } from "./ports.ts"
@@ -160,23 +160,20 @@ function stream({ events }: ProvisionDeps): StepDefinition {
   }
 }
 
-/** For at least so long a store knows a repetition by its request_id. */
-const KNOWN_MS = 23 * 3_600_000
-
 /**
  * Makes something under the step's request_id. A store that was away for so long that it has forgotten the first attempt may have what
  * that made: what is there is then looked at.
  */
 async function madeOnce(
   { clock }: ProvisionDeps,
-  { saga }: StepContext,
+  context: StepContext,
   work: { readonly make: () => Promise<unknown>; readonly isOurs: () => Promise<boolean> },
 ): Promise<void> {
   try {
     await work.make()
   } catch (error) {
     const exists = error instanceof DomainError && error.reason === "ALREADY_EXISTS"
-    if (!exists || clock.now() - saga.createdMs < KNOWN_MS || !(await work.isOurs())) throw error
+    if (!exists || !mayBeForgotten(clock, context) || !(await work.isOurs())) throw error
   }
 }
 
