@@ -1,4 +1,5 @@
 /** Connections to a cluster behind a bad network: none stays open that nobody uses, and none is made by what nobody knows any more. */
+import assert from "node:assert/strict"
 import { after, before, describe, it } from "node:test"
 import { systemScope } from "../../src/domain/kernel/scope.ts"
 import { type CassandraEngine, openCassandra } from "../../src/stores/cassandra/index.ts"
@@ -6,7 +7,8 @@ import { administer, cassandraHosts, cassandraSkip, freshKeyspace } from "../eng
 import { TcpProxy } from "../support/proxy.ts"
 import { until } from "../support/until.ts"
 
-const OUTAGES = 12
+/** More than the listeners that an emitter takes without a warning. */
+const OUTAGES = 16
 const HELD_MS = 400
 const CONNECT_MS = 300
 const LATER_MS = 6_000
@@ -38,18 +40,28 @@ describe("connections through outages", { skip: cassandraSkip, timeout: 300_000 
       () => false,
     )
 
-  it("do not add up", async (t) => {
+  it("do not add up, and neither do those who listen to them", async (t) => {
+    const warnings: string[] = []
+    const note = (warning: Error) => warnings.push(`${warning.name}: ${warning.message}`)
+    process.on("warning", note)
+    t.after(() => process.off("warning", note))
     for (let outage = 0; outage < OUTAGES; outage++) {
+      const isRefused = outage % 4 === 3
+      if (isRefused) await proxy.refuse()
       proxy.cut()
       proxy.hold()
+      const calls = Array.from({ length: 20 }, answers)
       await new Promise((resolve) => setTimeout(resolve, HELD_MS * (1 + (outage % 3))))
       proxy.release()
+      if (isRefused) await proxy.accept()
       if (outage % 2 === 0) proxy.cut()
+      await Promise.all(calls)
       await until("the cluster answers", answers, PATIENCE_MS)
     }
     // By then whoever still tries to connect on his own has done so.
     await new Promise((resolve) => setTimeout(resolve, LATER_MS))
     t.diagnostic(`${proxy.connections} connections, ${JSON.stringify(engine.stats())}`)
     await until("what is not used is closed", () => proxy.connections <= MOST_CONNECTIONS, PATIENCE_MS)
+    assert.deepEqual(warnings, [])
   })
 })
