@@ -46,10 +46,12 @@ import type { Channel } from "../test/support/grpc-client.ts"
 
 /** How many items a batched call carries. */
 export const BATCH = 32
-/** Vectors' dimension and how many records are searched. */
+/** Vectors' dimension. */
 export const DIMENSION = 384
-/** Records in the searched collection. */
+/** Records in the searched collection on the embedded engines. */
 export const RECORDS = 2000
+/** And on a server, where a graph is what is searched. */
+export const SERVER_RECORDS = 20_000
 
 /** One measured call. */
 export interface Case {
@@ -114,6 +116,7 @@ export async function prepare(channel: Channel): Promise<void> {
 export async function prepareMemory(
   channel: Channel,
   how: Pick<MessageInitShape<typeof CollectionSchema>, "storageMode" | "index">,
+  records = RECORDS,
 ): Promise<void> {
   const memory = channel.stub(MemoryService)
   for (const id of ["bench", "writes"]) {
@@ -121,7 +124,7 @@ export async function prepareMemory(
   }
   const next = generator(1)
   async function* chunks() {
-    for (let index = 0; index < RECORDS; index += 200) {
+    for (let index = 0; index < records; index += 200) {
       yield {
         collectionId: "bench",
         records: Array.from({ length: 200 }, (_, offset) => ({
@@ -131,7 +134,7 @@ export async function prepareMemory(
       }
     }
   }
-  await memory.importRecords(chunks(), { timeoutMs: 300_000 })
+  await memory.importRecords(chunks(), { timeoutMs: 600_000 })
 }
 
 /** The event appends are measured by themselves: see main. Every body appends to a stream of its own. */

@@ -1,6 +1,6 @@
 /** Vectors by Milvus' SDK, with the daemon's index, in one collection of the server. */
 import { ConsistencyLevelEnum, DataType, MilvusClient } from "@zilliz/milvus2-sdk-node"
-import { BATCH, DIMENSION, RECORDS } from "../cases.ts"
+import { BATCH, DIMENSION, SERVER_RECORDS } from "../cases.ts"
 import { vectors } from "../vectors.ts"
 import type { OpenBare } from "./bare.ts"
 
@@ -14,7 +14,7 @@ export const open: OpenBare = async (url) => {
   await client.connectPromise
   for (const name of NAMES) await make(client, name)
   const stored = vectors(1)
-  for (let from = 0; from < RECORDS; from += 200) {
+  for (let from = 0; from < SERVER_RECORDS; from += 200) {
     await upsert(client, "bare_bench", from, 200, stored)
   }
   const next = vectors(2)

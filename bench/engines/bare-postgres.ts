@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto"
 import pg from "pg"
-import { BATCH, RECORDS } from "../cases.ts"
+import { BATCH, SERVER_RECORDS } from "../cases.ts"
 import { textOf, vectors } from "../vectors.ts"
 import type { OpenBare } from "./bare.ts"
 
@@ -70,7 +70,7 @@ export const open: OpenBare = async (url) => {
   await pool.query("create extension if not exists vector")
   await pool.query(TABLES)
   const stored = vectors(1)
-  for (let from = 0; from < RECORDS; from += 200) {
+  for (let from = 0; from < SERVER_RECORDS; from += 200) {
     const ids = Array.from({ length: 200 }, (_, each) => `r${from + each}`)
     await pool.query(
       `insert into bare.vectors (id, body, metadata, embedding) select id, '', '{}', e::vector from unnest($1::text[], $2::text[]) as r(id, e)`,

@@ -45,6 +45,7 @@ export function memoryIndexContract(make: () => Promise<MemoryHarness>): void {
     filterTests(() => h)
     wordTests(() => h)
     endTests(() => h)
+    goneTests(() => h)
   })
 }
 
@@ -68,6 +69,24 @@ function endTests(h: () => MemoryHarness): void {
       k: 1,
     })
     assert.equal(nearest[0]?.id, "r0")
+  })
+}
+
+function goneTests(h: () => MemoryHarness): void {
+  it("where the nearest have been deleted, those behind them are found", async () => {
+    const { scope } = await freshCollection(h(), { index: { kind: "HNSW", m: 8, efConstruction: 32 } })
+    const drafts = Array.from({ length: 600 }, (_, i) => record(`r${i}`, [1, i / 600]))
+    await put(h(), scope, ...drafts)
+    await collect(optimizeCollection(h().store, scope, "c", false))
+    await h().store.delete(scope, "c", { ids: drafts.slice(0, 500).map(({ id }) => id) })
+    const target = { kind: "vector", vector: Float32Array.of(1, 0) } as const
+    const found = await search(h(), scope, { target, k: 10 })
+    assert.deepEqual(
+      found.map(({ id }) => id),
+      Array.from({ length: 10 }, (_, i) => `r${500 + i}`),
+    )
+    assert.equal((await search(h(), scope, { target, k: 100 })).length, 100)
+    assert.equal((await search(h(), scope, { target, k: 200 })).length, 100)
   })
 }
 

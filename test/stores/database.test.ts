@@ -143,6 +143,28 @@ for (const { name, skip, open } of await sqlEnginesAndPooler()) {
         assert.deepEqual(Object.values(rows[0] ?? {}), values)
       })
 
+      it("reads every time to the millisecond, once described and when described before", async () => {
+        const times = [
+          ["2026-01-02 03:04:05+00", "2026-01-02T03:04:05.000Z"],
+          ["2026-12-31 23:59:59.1+00", "2026-12-31T23:59:59.100Z"],
+          ["2024-02-29 00:00:00.042+00", "2024-02-29T00:00:00.042Z"],
+          ["2026-01-02 03:04:05.123999+00", "2026-01-02T03:04:05.123Z"],
+          ["2026-01-02 03:04:05+05:30", "2026-01-01T21:34:05.000Z"],
+          ["0099-01-02 03:04:05+00", "0099-01-02T03:04:05.000Z"],
+          ["1969-12-31 23:59:59.999+00", "1969-12-31T23:59:59.999Z"],
+        ] as const
+        const statement = { name: "test_times", text: "select $1::timestamptz as time", values: [""] }
+        for (let turn = 0; turn < 2; turn++) {
+          for (const [text, expected] of times) {
+            const { rows } = await database.query<{ time: Date }>(systemScope(freshTenant()), {
+              ...statement,
+              values: [text],
+            })
+            assert.equal(rows[0]?.time.toISOString(), expected, text)
+          }
+        }
+      })
+
       it("answers text that cannot be stored with INVALID_FIELD, and goes on", async () => {
         const scope = systemScope(freshTenant())
         const bad = [

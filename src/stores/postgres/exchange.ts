@@ -27,16 +27,27 @@ export function encode(statement: Statement): EncodedStatement {
   }
 }
 
+interface Column {
+  readonly name: string
+  readonly parse: ColumnParser
+}
+
+/** A statement that the server has prepared, and its columns once they were described: they stay what they are for as long as it is prepared. */
+interface Prepared {
+  readonly text: string
+  columns: readonly Column[] | undefined
+}
+
 /** The statements that one connection has prepared, kept from what the server acknowledged. */
 export class PreparedNames {
-  readonly #texts = new Map<string, string>()
+  readonly #known = new Map<string, Prepared>()
   #sent: EncodedStatement[] = []
 
   /** Whether `statement` must be parsed first; if so, the caller sends Parse at once. */
   needsParse(statement: EncodedStatement): boolean {
     if (statement.name !== "") {
-      if (this.#texts.get(statement.name) === statement.text) return false
-      this.#texts.delete(statement.name)
+      if (this.#known.get(statement.name)?.text === statement.text) return false
+      this.#known.delete(statement.name)
     }
     this.#sent.push(statement)
     return true
@@ -45,7 +56,20 @@ export class PreparedNames {
   /** To be called for each ParseComplete. */
   acknowledge(): void {
     const statement = this.#sent.shift()
-    if (statement !== undefined && statement.name !== "") this.#texts.set(statement.name, statement.text)
+    if (statement === undefined || statement.name === "") return
+    this.#known.set(statement.name, { text: statement.text, columns: undefined })
+  }
+
+  /** The statement's columns, if it is prepared and the server has described it. */
+  columnsOf({ name, text }: EncodedStatement): readonly Column[] | undefined {
+    const known = this.#known.get(name)
+    return known?.text === text ? known.columns : undefined
+  }
+
+  /** To be called with what the server has described. */
+  describe({ name, text }: EncodedStatement, columns: readonly Column[]): void {
+    const known = this.#known.get(name)
+    if (known?.text === text) known.columns = columns
   }
 
   /** The round trip is over: what was not acknowledged was not prepared. */
@@ -65,10 +89,7 @@ interface ProtocolWriter {
   sync(): void
 }
 
-interface Column {
-  readonly name: string
-  readonly parse: ColumnParser
-}
+const NO_COLUMNS: readonly Column[] = []
 
 /** One exchange. `outcome` settles exactly once. */
 export class Exchange {
@@ -78,7 +99,9 @@ export class Exchange {
   readonly #statements: readonly EncodedStatement[]
   readonly #prepared: PreparedNames
   readonly #results: StatementResult[] = []
-  #columns: Column[] = []
+  /** Of each statement, as far as they were known when it was sent. */
+  readonly #expected: (readonly Column[] | undefined)[] = []
+  #columns: readonly Column[] = NO_COLUMNS
   #rows: Record<string, unknown>[] = []
   #failure: unknown
   #resolve: (results: readonly StatementResult[]) => void = () => {}
@@ -108,11 +131,14 @@ export class Exchange {
         if (statement.name !== "") parsedHere.set(statement.name, statement.text)
       }
       writer.bind({ portal: "", statement: statement.name, values: statement.values, binary: false })
-      writer.describe({ type: "P", name: "" })
+      const columns = this.#prepared.columnsOf(statement)
+      this.#expected.push(columns)
+      if (columns === undefined) writer.describe({ type: "P", name: "" })
       writer.execute({ portal: "", rows: 0 })
     }
     writer.sync()
     writer.stream.uncork()
+    this.#columns = this.#expected[0] ?? NO_COLUMNS
   }
 
   handleRowDescription(message: { fields: readonly { name: string; dataTypeID: number }[] }): void {
@@ -163,9 +189,14 @@ export class Exchange {
 
   #finish(tag: string): void {
     const rows = this.#rows
+    const at = this.#results.length
+    const statement = this.#statements[at]
+    if (statement !== undefined && this.#expected[at] === undefined) {
+      this.#prepared.describe(statement, this.#columns)
+    }
     const digits = /\d+$/.exec(tag)
     this.#results.push({ rows, tag, count: digits === null ? 0 : Number(digits[0]) })
     this.#rows = []
-    this.#columns = []
+    this.#columns = this.#expected[at + 1] ?? NO_COLUMNS
   }
 }

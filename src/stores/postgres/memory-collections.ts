@@ -6,7 +6,7 @@ import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { mirrorDrop } from "../../domain/memory/mirror.ts"
 import type { Collection, CollectionDraft, CollectionPatch } from "../../domain/memory/model.ts"
-import type { Database, Rows, Statement, Tx } from "./database.ts"
+import type { Database, Tx } from "./database.ts"
 import { filterSql } from "./filter-sql.ts"
 import {
   COLLECTION_COLUMNS,
@@ -52,20 +52,12 @@ export function createCollection(
 
 /** See {@link MemoryStore.getCollection}. */
 export async function getCollection(database: Database, scope: CallScope, id: string): Promise<Collection> {
-  return collectionIn(await database.query<CollectionRow>(scope, collectionStatement(scope, id)), id)
-}
-
-/** Reads a collection, for {@link collectionIn}. */
-export function collectionStatement(scope: CallScope, id: string): Statement {
-  return {
+  const { rows } = await database.query<CollectionRow>(scope, {
     name: "memory_get_collection",
     text: `select ${COLLECTION_COLUMNS} from memory_collections where tenant = $1 and id = $2`,
     values: [scope.tenant, id],
-  }
-}
-
-/** What {@link collectionStatement} has read. NOT_FOUND. */
-export function collectionIn({ rows: [row] }: Rows<CollectionRow>, id: string): Collection {
+  })
+  const [row] = rows
   if (row === undefined) throw notFound("collection", id)
   return toCollection(row)
 }

@@ -2,13 +2,12 @@
 import type { Clock } from "../../domain/kernel/clock.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { isSameToSearch } from "../../domain/memory/known-collections.ts"
-import { type Collection, type IndexSpec, scoreOf } from "../../domain/memory/model.ts"
+import { type Collection, type IndexSpec, type RecordParts, scoreOf } from "../../domain/memory/model.ts"
 import type { Candidate, EngineAnswer, EngineQuery, KnownAnswers } from "../../domain/memory/ports.ts"
 import type { Database, Rows, Statement } from "./database.ts"
 import { filterSql } from "./filter-sql.ts"
-import { collectionIn, collectionStatement } from "./memory-collections.ts"
+import { getCollection } from "./memory-collections.ts"
 import {
-  type CollectionRow,
   isLive,
   RECORD_FILTER_COLUMNS,
   type RecordRow,
@@ -41,7 +40,7 @@ export async function searchRecords(
   collection: Collection,
   queries: readonly EngineQuery[],
 ): Promise<readonly EngineAnswer[]> {
-  return (await search(database, clock, scope, collection, queries, [])) ?? []
+  return (await search(database, clock, scope, collection, queries, false)) ?? []
 }
 
 /** See {@link MemoryStore.searchKnown}: the collection is read in the same round trip. */
@@ -52,53 +51,51 @@ export async function searchKnown(
   collection: Collection,
   queries: readonly EngineQuery[],
 ): Promise<KnownAnswers> {
-  let now = collection
-  const look: Look = {
-    statement: collectionStatement(scope, collection.id),
-    goesOn(rows) {
-      now = collectionIn(rows, collection.id)
-      return isSameToSearch(now, collection)
-    },
-  }
-  const answers = await search(database, clock, scope, collection, queries, [look])
-  return { collection: now, answers }
+  const answers = await search(database, clock, scope, collection, queries, true)
+  if (answers !== undefined) return { collection, answers }
+  return { collection: await getCollection(database, scope, collection.id), answers: undefined }
 }
 
-/** A statement that goes with a search, and whether the search is still wanted once its rows are known. */
-interface Look {
-  readonly statement: Statement
-  goesOn(rows: Rows<CollectionRow>): boolean
-}
-
+/** `looks`: whether to look in the same round trip if the collection is still the one to search; undefined where it is not. */
 async function search(
   database: Database,
   clock: Clock,
   scope: CallScope,
   collection: Collection,
   queries: readonly EngineQuery[],
-  looks: readonly Look[],
+  looks: boolean,
 ): Promise<readonly EngineAnswer[] | undefined> {
   const indexed = collection.indexState !== "EXACT"
   const ranks = queries.some(({ keyword }) => keyword !== undefined)
   // A large collection's size only sets how much rarity counts, and counting it would cost more than all the rest.
   const size = indexed && ranks ? await roughSize(database, scope, collection) : undefined
   const build = new SearchBuilder(scope, collection, new Date(clock.now()), size)
-  const first = queries.map((query) => build.statements(query, indexed && query.dense?.exact === false))
-  const answers = await run(database, scope, first, looks)
-  if (answers === undefined) return undefined
-  const short = queries.flatMap((query, i) => {
-    const approximate = first[i]?.dense?.approximate === true
-    return approximate && (answers[i]?.dense?.count ?? 0) < (query.dense?.limit ?? 0) ? [i] : []
+  const reaches = queries.map(({ dense, filter }) => {
+    if (!indexed || dense === undefined || dense.exact) return "ALL"
+    return isEnough(dense, filter, collection.index) ? "CANDIDATES" : "ON"
   })
-  const again = await run(
+  const answers = await run(
     database,
     scope,
-    short.map((i) => build.statements({ ...EMPTY, ...queries[i], keyword: undefined }, false)),
-    [],
+    queries.map((query, i) => build.statements(query, reaches[i] ?? "ALL")),
+    looks ? collection : undefined,
   )
-  short.forEach((i, n) => {
-    answers[i] = { dense: again?.[n]?.dense, keyword: answers[i]?.keyword }
-  })
+  if (answers === undefined) return undefined
+  for (;;) {
+    const short = queries.flatMap(({ dense }, i) =>
+      reaches[i] !== "ALL" && (answers[i]?.dense?.count ?? 0) < (dense?.limit ?? 0) ? [i] : [],
+    )
+    if (short.length === 0) break
+    const plans = short.map((i) => {
+      const reach = reaches[i] === "CANDIDATES" ? "ON" : "ALL"
+      reaches[i] = reach
+      return build.statements({ ...EMPTY, ...queries[i], keyword: undefined }, reach)
+    })
+    const again = await run(database, scope, plans, undefined)
+    short.forEach((i, n) => {
+      answers[i] = { dense: again?.[n]?.dense, keyword: answers[i]?.keyword }
+    })
+  }
   return answers.map(({ dense, keyword }) => ({
     dense: candidates(dense, (row) => scoreOf(collection.metric, Number(row.measure))),
     keyword: candidates(keyword, (row) => Number(row.measure)),
@@ -120,7 +117,7 @@ const EMPTY: EngineQuery = {
 }
 
 interface Planned {
-  readonly dense: { readonly statements: readonly Statement[]; readonly approximate: boolean } | undefined
+  readonly dense: { readonly statement: Statement; readonly settings: Settings | undefined } | undefined
   readonly keyword: Statement | undefined
 }
 
@@ -131,34 +128,34 @@ interface RawAnswer {
   readonly keyword: Rows<ScoredRow> | undefined
 }
 
-/** Runs all in one round trip; undefined where a look says that nobody wants it any more. */
+/** Runs all in one round trip; undefined where `known` is no longer what it was. */
 async function run(
   database: Database,
   scope: CallScope,
   plans: readonly Planned[],
-  looks: readonly Look[],
+  known: Collection | undefined,
 ): Promise<RawAnswer[] | undefined> {
-  const statements = [
-    ...looks.map(({ statement }) => statement),
-    ...plans.flatMap((plan) => [
-      ...(plan.dense?.statements ?? []),
-      ...(plan.keyword === undefined ? [] : [plan.keyword]),
-    ]),
-  ]
+  const statements: Statement[] = []
+  if (known !== undefined) statements.push(lookStatement(scope, known, plans[0]?.dense?.settings))
+  const places = plans.map(({ dense, keyword }, i) => {
+    // The first ones are set with the look.
+    if (dense?.settings !== undefined && (i > 0 || known === undefined)) {
+      statements.push(settingsStatement(dense.settings))
+    }
+    return {
+      dense: dense === undefined ? undefined : statements.push(dense.statement) - 1,
+      keyword: keyword === undefined ? undefined : statements.push(keyword) - 1,
+    }
+  })
   if (statements.length === 0) return plans.map(() => ({ dense: undefined, keyword: undefined }))
   const all = await database.pipeline(scope, statements)
-  for (const [i, look] of looks.entries()) {
-    if (!look.goesOn(all[i] as unknown as Rows<CollectionRow>)) return undefined
-  }
-  // Each statement selects the columns of ScoredRow, but for the settings, whose rows are not looked at.
+  if (known !== undefined && !isStill(known, all[0] as unknown as Rows<LookRow>)) return undefined
+  // Each statement that has a place selects the columns of ScoredRow.
   const results = all as unknown as readonly Rows<ScoredRow>[]
-  let at = looks.length
-  return plans.map((plan) => {
-    at += plan.dense?.statements.length ?? 0
-    const dense = plan.dense === undefined ? undefined : results[at - 1]
-    const keyword = plan.keyword === undefined ? undefined : results[at++]
-    return { dense, keyword }
-  })
+  return places.map(({ dense, keyword }) => ({
+    dense: dense === undefined ? undefined : results[dense],
+    keyword: keyword === undefined ? undefined : results[keyword],
+  }))
 }
 
 function candidates(
@@ -182,18 +179,18 @@ class SearchBuilder {
     this.#size = size
   }
 
-  statements(query: EngineQuery, approximate: boolean): Planned {
+  statements(query: EngineQuery, reach: Reach): Planned {
     const { dense, keyword } = query
     return {
       dense:
         dense === undefined
           ? undefined
-          : {
-              approximate,
-              statements: approximate
-                ? [settings(query, dense, this.#collection.index), this.#approximate(query, dense)]
-                : [this.#exact(query, dense)],
-            },
+          : reach === "ALL"
+            ? { statement: this.#exact(query, dense), settings: undefined }
+            : {
+                statement: this.#approximate(query, dense),
+                settings: settingsOf(query, dense, this.#collection.index, reach),
+              },
       keyword: keyword === undefined ? undefined : this.#keyword(query, keyword),
     }
   }
@@ -238,13 +235,24 @@ class SearchBuilder {
     const part = (state: string): string =>
       `(select r.ctid as place, r.id as tie, ${distance} as measure from memory_records r
         where ${where} and r.collection_key = ${key} and ${state} order by ${distance} ${limit})`
-    return named(
+    const text = () =>
       `with best as materialized (select * from (${part("r.indexed")} union all ${part("not r.indexed")}) parts
           order by measure + 0, tie ${limit})
         select ${recordColumns(query.parts)}, best.measure from best join memory_records r on r.ctid = best.place
-        where r.tenant = $1 order by best.measure, r.id`,
+        where r.tenant = $1 order by best.measure, r.id`
+    return named(
+      query.filter === undefined ? this.#remembered(query.parts, dense.limit, text) : text(),
       values,
     )
+  }
+
+  #remembered({ text, metadata, vector }: RecordParts, limit: number, make: () => string): string {
+    const texts = unfiltered.get(this.#collection) ?? new Map<string, string>()
+    unfiltered.set(this.#collection, texts)
+    const key = `${limit} ${text} ${metadata} ${vector}`
+    const made = texts.get(key) ?? make()
+    if (texts.size < MOST_TEXTS) texts.set(key, made)
+    return made
   }
 
   /**
@@ -300,6 +308,10 @@ class SearchBuilder {
   }
 }
 
+/** What approximate searches without a filter say, as long as their collection is known: most are like the one before. */
+const unfiltered = new WeakMap<Collection, Map<string, string>>()
+const MOST_TEXTS = 16
+
 /** Different words of a query that find records. */
 const MAX_QUERY_TERMS = 64
 /** Of these, the rarest that rank them: each costs about as much again, and what many records have decides little. */
@@ -308,25 +320,78 @@ const MAX_RANKED_TERMS = 16
 /** Clusters of an inverted file when its number is not known here. */
 const ASSUMED_LISTS = 100
 
+/** How far a search goes: an index' first candidates, on from there until there are enough, or through all records. */
+type Reach = "CANDIDATES" | "ON" | "ALL"
+
+/**
+ * Whether the first candidates will do, but for many dead rows among them: to be able to go on costs a graph's search a sixth of its time.
+ */
+function isEnough(dense: Dense, filter: EngineQuery["filter"], index: IndexSpec): boolean {
+  return (
+    filter === undefined && index.kind !== "IVF_FLAT" && 2 * dense.limit <= candidatesOf(dense, filter, index)
+  )
+}
+
+function candidatesOf(dense: Dense, filter: EngineQuery["filter"], index: IndexSpec): number {
+  const factor = filter === undefined ? AUTO_EF_FACTOR : AUTO_FILTERED_EF_FACTOR
+  const asked = index.kind === "AUTO" ? factor * dense.efSearch : dense.efSearch
+  return Math.min(MAX_EF_SEARCH, Math.max(asked, dense.limit))
+}
+
+/** What an approximate search sets: candidates to look at, whether to go on, rows to hand out, clusters to look into. */
+type Settings = readonly [candidates: string, goesOn: string, scanTuples: string, probes: string]
+
 /**
  * An index that runs dry goes on where it stopped. Where it need not keep strictly to the order it does not drop what it meets
  * late: among one record of a hundred that finds 99 of 100 nearest neighbours instead of 94, at the same cost.
  */
-function settings({ filter }: EngineQuery, dense: Dense, index: IndexSpec): Statement {
-  const factor = filter === undefined ? AUTO_EF_FACTOR : AUTO_FILTERED_EF_FACTOR
-  const asked = index.kind === "AUTO" ? factor * dense.efSearch : dense.efSearch
+function settingsOf({ filter }: EngineQuery, dense: Dense, index: IndexSpec, reach: Reach): Settings {
   // Looking into the square root of all clusters is what pgvector advises; efSearch scales it, 100 being the default.
   const lists = index.kind === "IVF_FLAT" && index.lists > 0 ? index.lists : ASSUMED_LISTS
   const probes = Math.max(1, Math.ceil((Math.sqrt(lists) * dense.efSearch) / 100))
-  return {
-    name: "memory_search_settings",
-    text: `select set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'relaxed_order', true),
-      set_config('hnsw.max_scan_tuples', $2, true), set_config('ivfflat.iterative_scan', 'relaxed_order', true),
-      set_config('ivfflat.probes', $3, true)`,
-    values: [
-      String(Math.min(MAX_EF_SEARCH, Math.max(asked, dense.limit))),
-      String(MAX_SCAN_TUPLES),
-      String(Math.min(lists, probes)),
-    ],
-  }
+  return [
+    String(candidatesOf(dense, filter, index)),
+    reach === "ON" ? "relaxed_order" : "off",
+    String(MAX_SCAN_TUPLES),
+    String(Math.min(lists, probes)),
+  ]
+}
+
+function settingCalls(first: number): string {
+  const [candidates, goesOn, scanTuples, probes] = [first, first + 1, first + 2, first + 3]
+  return `set_config('hnsw.ef_search', $${candidates}, true), set_config('hnsw.iterative_scan', $${goesOn}, true),
+    set_config('hnsw.max_scan_tuples', $${scanTuples}, true), set_config('ivfflat.iterative_scan', $${goesOn}, true),
+    set_config('ivfflat.probes', $${probes}, true)`
+}
+
+const SETTINGS = `select ${settingCalls(1)}`
+
+function settingsStatement(values: Settings): Statement {
+  return { name: "memory_search_settings", text: SETTINGS, values }
+}
+
+/** What {@link isSameToSearch} compares. */
+interface LookRow {
+  readonly key: bigint
+  readonly revision: bigint
+  readonly index_state: Collection["indexState"]
+}
+
+const LOOK_COLUMNS = "select key, revision, index_state"
+const LOOK_FROM = "from memory_collections where tenant = $1 and id = $2"
+const LOOK = `${LOOK_COLUMNS} ${LOOK_FROM}`
+const LOOK_AND_SET = `${LOOK_COLUMNS}, ${settingCalls(3)} ${LOOK_FROM}`
+
+function lookStatement(scope: CallScope, { id }: Collection, settings: Settings | undefined): Statement {
+  if (settings === undefined) return { name: "memory_look", text: LOOK, values: [scope.tenant, id] }
+  return { name: "memory_look_and_set", text: LOOK_AND_SET, values: [scope.tenant, id, ...settings] }
+}
+
+function isStill(known: Collection, { rows: [row] }: Rows<LookRow>): boolean {
+  if (row === undefined) return false
+  return isSameToSearch(known, {
+    ref: row.key.toString(),
+    revision: row.revision,
+    indexState: row.index_state,
+  })
 }

@@ -121,7 +121,46 @@ function unstorable(): DomainError {
 const { builtins, getTypeParser } = pg.types
 const INT8_ARRAY = 1016
 
+const parseAnyTime: ColumnParser = getTypeParser(builtins.TIMESTAMPTZ, "text")
+
+const MINUS = 45
+const DOT = 46
+const ZERO = 48
+
+/** `2026-01-02 03:04:05[.678901]+00`, as sessions have it, which run in UTC; what looks otherwise goes to the library. */
+function parseTime(text: string): unknown {
+  const zone = text.length - 3
+  const hasFraction = text.charCodeAt(19) === DOT
+  const isPlain =
+    text.charCodeAt(4) === MINUS &&
+    text.charCodeAt(0) !== ZERO &&
+    text.endsWith("+00") &&
+    (hasFraction ? zone > 20 : zone === 19)
+  if (!isPlain) return parseAnyTime(text)
+  let millis = 0
+  for (let at = 20, worth = 100; hasFraction && at < zone && worth >= 1; at++, worth /= 10) {
+    millis += (text.charCodeAt(at) - ZERO) * worth
+  }
+  const year = twoDigits(text, 0) * 100 + twoDigits(text, 2)
+  return new Date(
+    Date.UTC(
+      year,
+      twoDigits(text, 5) - 1,
+      twoDigits(text, 8),
+      twoDigits(text, 11),
+      twoDigits(text, 14),
+      twoDigits(text, 17),
+      millis,
+    ),
+  )
+}
+
+function twoDigits(text: string, at: number): number {
+  return (text.charCodeAt(at) - ZERO) * 10 + text.charCodeAt(at + 1) - ZERO
+}
+
 const own = new Map<number, ColumnParser>([
+  [builtins.TIMESTAMPTZ, parseTime],
   [builtins.INT8, BigInt],
   [INT8_ARRAY, (text) => (text === "{}" ? [] : text.slice(1, -1).split(",").map(toBigIntOrNull))],
   [builtins.TEXT, (text) => text],
