@@ -16,6 +16,7 @@ import {
 import type { VectorStore } from "../../domain/memory/vector-store.ts"
 import { DirectRecords } from "./direct.ts"
 import { MirroredSearch } from "./mirrored.ts"
+import { SharedLooks } from "./shared-looks.ts"
 
 /** The registry: a Memory store of its own that can tell of records elsewhere. */
 export interface Registry extends MemoryStore {
@@ -50,6 +51,7 @@ export function createRoutedMemoryStore(options: RoutedOptions): MemoryStore & {
   const { registry, vectors, source } = options
   const direct = new DirectRecords(options)
   const mirrored = new MirroredSearch({ records: registry, vectors, source })
+  const looks = new SharedLooks((scope, id) => registry.getCollection(scope, id))
   const at = (collection: Collection): Pick<MemoryStore, "get" | "weigh" | "list" | "count"> =>
     collection.storageMode === "DIRECT" ? vectors : registry
   const search: MemoryStore["search"] = (scope, collection, queries) => {
@@ -100,7 +102,7 @@ export function createRoutedMemoryStore(options: RoutedOptions): MemoryStore & {
       // Both stores are asked at the same time.
       const answers = search(scope, collection, queries)
       answers.catch(() => {})
-      const now = shown(await registry.getCollection(scope, collection.id))
+      const now = shown(await looks.take(scope, collection.id))
       return { collection: now, answers: isSameToSearch(now, collection) ? await answers : undefined }
     },
     indexBacklog: (scope) => registry.indexBacklog(scope),
