@@ -15,7 +15,6 @@ import {
   encodeText,
 } from "../../src/stores/milvus/expression.ts"
 import { serverFeatures } from "../../src/stores/milvus/features.ts"
-import { wire } from "../../src/stores/milvus/reading.ts"
 import { hasWords } from "../../src/stores/milvus/rows.ts"
 import { milvusLite, milvusStandalone, testMilvus } from "../engines/milvus.ts"
 import { freshTenant } from "../engines/pglite.ts"
@@ -192,12 +191,13 @@ describe("the encoder", () => {
     const a = (given: string): Filter => ({ kind: "compare", ref: json("a"), op: "=", value: string(given) })
     const filter: Filter = { kind: "and", terms: [a("{v1}"), a('"'), a("")] }
     const place = 'metadata["a"] =='
-    assert.deepEqual(wire(of("2.5.0", filter)), {
-      filter: `owner == "t/1" and ((${place} {v0}) and (${place} {v1}) and (${place} {v2}))`,
-      exprValues: { v0: "{v1}", v1: '"', v2: "" },
+    assert.deepEqual(of("2.5.0", filter), {
+      text: `owner == "t/1" and ((${place} {v0}) and (${place} {v1}) and (${place} {v2}))`,
+      values: { v0: "{v1}", v1: '"', v2: "" },
     })
-    assert.deepEqual(wire(of("2.4.15", filter)), {
-      filter: `owner == "t/1" and ((${place} "{v1}") and (${place} "\\"") and (${place} ""))`,
+    assert.deepEqual(of("2.4.15", filter), {
+      text: `owner == "t/1" and ((${place} "{v1}") and (${place} "\\"") and (${place} ""))`,
+      values: {},
     })
   })
 

@@ -69,6 +69,8 @@ export interface EngineQuery {
   readonly filter: Filter | undefined
   /** Parts of the records to answer with. */
   readonly parts: RecordParts
+  /** Parts to answer with besides, where the store knows that they weigh little and it saves a wait: see {@link EngineAnswer.complete}. */
+  readonly partsIfLight?: RecordParts | undefined
   readonly dense:
     | {
         readonly vector: Float32Array
@@ -92,6 +94,8 @@ export interface Candidate {
 export interface EngineAnswer {
   readonly dense: readonly Candidate[]
   readonly keyword: readonly Candidate[]
+  /** Whether the records have what {@link EngineQuery.partsIfLight} asked for. */
+  readonly complete?: boolean | undefined
   /** The store that is away, where a fallback answered in its place. */
   readonly degradedBy?: string | undefined
 }

@@ -69,6 +69,8 @@ interface Plan {
   readonly staged: boolean
   /** Goes to the engine together with others. */
   readonly together: boolean
+  /** Each answer of the engine is a wait, so that it had better have all that belongs into ours. */
+  readonly atOnce: boolean
   readonly vector: Float32Array | undefined
   readonly words: string | undefined
   /** The record searched by, which is left out. */
@@ -146,6 +148,7 @@ async function searchIn(
       ? new AnswerBudget(`${path(0)}.k`, "ask for a smaller k or for RECORD_VIEW_ID")
       : new AnswerBudget("queries", "ask for RECORD_VIEW_ID, a smaller k or fewer queries")
   const pages: Ranked[][] = []
+  const lean: boolean[] = []
   const most = plans.every(({ together }) => together) ? MOST_TOGETHER : 1
   for (let at = 0; at < plans.length; at += most) {
     if (at > 0) requireLive(scope)
@@ -159,9 +162,11 @@ async function searchIn(
       const page = await rank(deps, scope, plan, fuse(lists, plan.fused ? plan.query.fusion : undefined))
       for (const hit of page) budget.take(recordBytes(hit.record))
       pages.push(page)
+      lean.push(lists.complete !== true)
     }
   }
-  return fill(deps.store, scope, collection, plans, pages, budget)
+  const lacking = plans.map((plan, i) => (lean[i] === true ? plan : undefined))
+  return fill(deps.store, scope, collection, lacking, pages, budget)
 }
 
 async function answersTo(
@@ -214,6 +219,7 @@ async function resolve(
       path: path(i),
       fused: mode === "HYBRID",
       staged: mode === "HYBRID" || query.recencyHalfLifeMs !== undefined || query.diversity !== undefined,
+      atOnce: collection.storageMode === "DIRECT",
       together:
         collection.storageMode !== "LOCAL" &&
         queries.length > 1 &&
@@ -285,9 +291,14 @@ function engineQuery(plan: Plan): EngineQuery {
   // One more, for the record searched by is among the answers and is left out.
   const limit = (plan.staged ? Math.max(pool, wanted) : wanted) + (plan.self === undefined ? 0 : 1)
   const efSearch = query.efSearch === 0 ? Math.max(DEFAULT_EF_SEARCH, wanted) : query.efSearch
+  const parts = rankedParts(plan)
   return {
     filter: query.filter,
-    parts: rankedParts(plan),
+    parts,
+    partsIfLight:
+      plan.atOnce && !plan.staged && parts !== query.parts && hasContent(query.parts)
+        ? query.parts
+        : undefined,
     dense:
       plan.vector === undefined
         ? undefined
@@ -330,17 +341,17 @@ async function rank(
   return page.map((entry) => ({ ...entry, record: { ...entry.record, vector: undefined } }))
 }
 
-/** Reads what the pages lack, each record once per view; those deleted meanwhile drop out. */
+/** Reads what the pages of plans lack, each record once per view; those deleted meanwhile drop out. */
 async function fill(
   store: MemoryStore,
   scope: CallScope,
   collection: Collection,
-  plans: readonly Plan[],
+  plans: readonly (Plan | undefined)[],
   pages: readonly (readonly Ranked[])[],
   budget: AnswerBudget,
 ): Promise<readonly (readonly Ranked[])[]> {
   const results = [...pages]
-  for (const { parts, indexes } of lacking(plans)) {
+  for (const { parts, indexes } of byView(plans)) {
     const times = new Map<string, number>()
     for (const i of indexes) {
       for (const { record } of pages[i] ?? []) times.set(record.id, (times.get(record.id) ?? 0) + 1)
@@ -358,11 +369,12 @@ async function fill(
 }
 
 /** The queries whose records have yet to be read, by the view they ask for. */
-function lacking(
-  plans: readonly Plan[],
+function byView(
+  plans: readonly (Plan | undefined)[],
 ): Iterable<{ readonly parts: RecordParts; readonly indexes: number[] }> {
   const views = new Map<string, { readonly parts: RecordParts; readonly indexes: number[] }>()
   plans.forEach((plan, i) => {
+    if (plan === undefined) return
     const { parts } = plan.query
     if (!hasContent(parts) || (!plan.staged && rankedParts(plan) === parts)) return
     const key = `${parts.text} ${parts.metadata} ${parts.vector}`

@@ -51,7 +51,8 @@ export class Connection {
   readonly #address: MilvusAddress
   readonly #password: PasswordSource
   #open: Promise<Opened> | undefined
-  #current: Driver | undefined
+  /** What {@link #open} became. */
+  #opened: Opened | undefined
   #features: ServerFeatures | undefined
   #waiting = 0
   #closed = false
@@ -100,10 +101,33 @@ export class Connection {
     }
   }
 
+  /** One read whose messages are ours: bytes both ways. Fails as {@link call} does. */
+  async read<T extends object>(
+    scope: CallScope,
+    path: string,
+    request: Buffer,
+    decode: (answer: Buffer) => T,
+  ): Promise<T> {
+    requireLive(scope)
+    const open = this.#opened ?? (await this.within(scope, "read", this.#connected()))
+    this.#waiting++
+    try {
+      const answer = decode(await exchange(open.driver, scope, path, request))
+      checkStatus(answer)
+      return answer
+    } catch (error) {
+      const told = toDomainError(error, "read")
+      if (told.reason === "STORE_AUTH") this.#forget(open)
+      throw told
+    } finally {
+      this.#waiting--
+    }
+  }
+
   /** What the server can. Connects where that has not happened yet. */
   async serverFeatures(scope: CallScope): Promise<ServerFeatures> {
     requireLive(scope)
-    return (await this.within(scope, "read", this.#connected())).features
+    return (this.#opened ?? (await this.within(scope, "read", this.#connected()))).features
   }
 
   /** Ends the connection. */
@@ -111,6 +135,7 @@ export class Connection {
     this.#closed = true
     const open = this.#open
     this.#open = undefined
+    this.#opened = undefined
     if (open === undefined) return
     const [settled] = await Promise.allSettled([open])
     if (settled.status === "fulfilled") await endDriver(settled.value.driver)
@@ -146,8 +171,8 @@ export class Connection {
       const answer = await driver.getVersion()
       checkStatus(answer)
       this.#features = serverFeatures(answer.version)
-      this.#current = driver
-      return { driver, features: this.#features }
+      this.#opened = { driver, features: this.#features }
+      return this.#opened
     } catch (error) {
       await endDriver(driver)
       throw toDomainError(error, "read")
@@ -165,8 +190,8 @@ export class Connection {
 
   /** The next call connects anew, with the password as it is then, or as a user whose rights have changed. */
   #forget({ driver }: Opened): void {
-    if (this.#current !== driver) return
-    this.#current = undefined
+    if (this.#opened?.driver !== driver) return
+    this.#opened = undefined
     this.#open = undefined
     void endDriver(driver)
   }
@@ -191,6 +216,39 @@ export class Connection {
       signal.removeEventListener("abort", end)
     }
   }
+}
+
+/** The server hears of a deadline a little later than the caller, who is told by us. */
+const MARGIN_MS = 50
+
+/** Sends a request and waits for its answer, no longer than the scope lasts. */
+function exchange(driver: Driver, scope: CallScope, path: string, request: Buffer): Promise<Buffer> {
+  const { signal } = scope
+  return new Promise((resolve, reject) => {
+    const left = scope.deadlineMs - Date.now()
+    const deadlineMs = Date.now() + Math.max(1, Math.min(TIMEOUT_MS, left + MARGIN_MS))
+    const end = () => {
+      clearTimeout(timer)
+      signal.removeEventListener("abort", leave)
+    }
+    const cancel = driver.send(path, request, deadlineMs, {
+      answer: (bytes) => {
+        end()
+        resolve(bytes)
+      },
+      fail: (error) => {
+        end()
+        reject(error)
+      },
+    })
+    const leave = () => {
+      end()
+      reject(endedScope(scope))
+      cancel()
+    }
+    const timer = left < TIMEOUT_MS ? setTimeout(leave, Math.max(0, left)) : undefined
+    signal.addEventListener("abort", leave, { once: true })
+  })
 }
 
 /** Ends a driver; that it cannot be ended in order hurts nobody. */

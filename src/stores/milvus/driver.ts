@@ -4,11 +4,13 @@
  * interceptor writes every request and every answer out as JSON; and it can be taken back, which the driver does not offer.
  */
 import { getMetaInterceptor, MilvusClient } from "@zilliz/milvus2-sdk-node"
-import { storeUnavailable } from "./errors.ts"
+import { CallError, storeUnavailable } from "./errors.ts"
 
 type Pool = MilvusClient["channelPool"]
 type Stub = Awaited<ReturnType<Pool["acquire"]>>
 type Interceptor = ReturnType<typeof getMetaInterceptor>
+type Metadata = Parameters<MilvusClient["metadataListener"]>[0]
+type Call = ReturnType<ReturnType<Stub["getChannel"]>["createCall"]>
 
 /** A method of a stub. */
 type Method = (
@@ -16,6 +18,15 @@ type Method = (
   options: object,
   done: (error: Error | null, answer: unknown) => void,
 ) => { cancel(): void }
+
+const OK = 0
+const CANCELLED = 1
+
+/** Takes the bytes of a call's answer, or hears how it failed. */
+export interface Receiver {
+  answer(bytes: Buffer): void
+  fail(error: Error): void
+}
 
 /** Holds the request of one call that is under way. */
 export class Lead {
@@ -43,6 +54,7 @@ export class Lead {
 export class Driver extends MilvusClient {
   #stub: Stub | undefined
   #interceptors: readonly Interceptor[] = []
+  #metadata: Metadata | undefined
 
   /** Connects. */
   async open(): Promise<void> {
@@ -60,6 +72,35 @@ export class Driver extends MilvusClient {
     }
     const client: MilvusClient = Object.create(this, { channelPool: { value: channelPool } })
     return client
+  }
+
+  /** Keeps what every request says about us. */
+  protected override metadataListener(metadata: Metadata): Metadata {
+    const full = super.metadataListener(metadata)
+    this.#metadata = full.clone()
+    return full
+  }
+
+  /** One call with bytes both ways, which nothing of the driver touches. `deadlineMs` is for the server; answers what cancels it. */
+  send(path: string, bytes: Buffer, deadlineMs: number, receiver: Receiver): () => void {
+    const [stub, metadata] = [this.#stub, this.#metadata]
+    if (stub === undefined || metadata === undefined) throw storeUnavailable()
+    const call: Call = stub.getChannel().createCall(path, deadlineMs, null, null, null)
+    let answer: Buffer | undefined
+    call.start(metadata, {
+      onReceiveMetadata: () => {},
+      onReceiveMessage: (message: Buffer) => {
+        answer = message
+      },
+      onReceiveStatus: ({ code, details }) => {
+        if (code === OK && answer !== undefined) receiver.answer(answer)
+        else receiver.fail(new CallError(code, details))
+      },
+    })
+    call.startRead()
+    call.sendMessageWithContext({}, bytes)
+    call.halfClose()
+    return () => call.cancelWithStatus(CANCELLED, "the caller is gone")
   }
 
   /** Ends the connection. */

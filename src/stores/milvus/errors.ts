@@ -148,6 +148,19 @@ function fromStatus(error: MilvusStatusError, effect: Effect): DomainError {
   return effect === "write" ? outcomeUnknown(error) : storeUnavailable(error)
 }
 
+/** A call that the transport or the server's edge ended. */
+export class CallError extends Error {
+  override readonly name = "CallError"
+  readonly code: number
+  readonly details: string
+
+  constructor(code: number, details: string) {
+    super(details)
+    this.code = code
+    this.details = details
+  }
+}
+
 interface GrpcError extends Error {
   readonly code: number
   readonly details: string

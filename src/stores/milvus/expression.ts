@@ -15,7 +15,7 @@ export { encodeAnyText, encodeScalar, encodeText } from "./literal.ts"
 /** An expression and the values that travel beside it. */
 export interface Expression {
   readonly text: string
-  readonly values: Readonly<Record<string, string | number | boolean>>
+  readonly values: Readonly<Record<string, string>>
 }
 
 /** What a filter became. */
@@ -28,7 +28,7 @@ export interface Compiled {
 
 /** Makes expressions for one owner's records on one server. */
 export class ExpressionBuilder {
-  readonly values: Record<string, string | number | boolean> = {}
+  readonly values: Record<string, string> = {}
   readonly #features: ServerFeatures
   readonly #owner: string
   #count = 0

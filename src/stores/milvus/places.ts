@@ -34,6 +34,7 @@ export interface ReadySite extends Site {
 const PARTITIONS = 16
 const PREPARE_MS = 120_000
 const POLL_MS = 50
+const MOST_OWNERS = 10_000
 /**
  * The graph of AUTO, and how many more candidates than asked for it looks at. With 16, 64 and 1 a test with 20000 passages of real text found
  * 91 of 100 nearest neighbours.
@@ -52,12 +53,21 @@ export const METRIC_NAMES: Readonly<Record<Metric, string>> = {
   L1: "L1",
 }
 
+/** A collection of the server, or the making of it. */
+interface Made {
+  readonly ready: Promise<boolean>
+  /** What became of {@link ready}. */
+  words: boolean | undefined
+}
+
 /** Finds places and makes them. */
 export class Places {
   readonly #connection: Connection
   readonly #prefix: string
   readonly #isolation: Isolation
-  readonly #ready = new Map<string, Promise<boolean>>()
+  readonly #made = new Map<string, Made>()
+  /** The partitions of owners that were asked for last. */
+  readonly #partitions = new Map<string, string>()
 
   constructor(connection: Connection, prefix: string, isolation: Isolation) {
     this.#connection = connection
@@ -71,25 +81,42 @@ export class Places {
     const owner = ownerOf(scope, place)
     if (this.#isolation === "own")
       return { collection: `${shape}_c${place.ref}`, partition: undefined, owner }
-    const [byte = 0] = createHash("sha256").update(owner).digest()
-    return { collection: shape, partition: `p${byte % PARTITIONS}`, owner }
+    return { collection: shape, partition: this.#partitionOf(owner), owner }
   }
 
   /** The site, ready for use: made, indexed and in memory. */
   async ready(scope: CallScope, place: VectorPlace): Promise<ReadySite> {
     const site = this.site(scope, place)
-    let ready = this.#ready.get(site.collection)
-    if (ready === undefined) {
-      ready = this.#make(site.collection, place)
-      this.#ready.set(site.collection, ready)
-      ready.catch(() => this.#ready.delete(site.collection))
+    const { collection, partition, owner } = site
+    let made = this.#made.get(collection)
+    if (made === undefined) {
+      const fresh: Made = { ready: this.#make(collection, place), words: undefined }
+      made = fresh
+      this.#made.set(collection, fresh)
+      fresh.ready.then(
+        (words) => {
+          fresh.words = words
+        },
+        () => this.#made.delete(collection),
+      )
     }
-    return { ...site, words: await this.#connection.within(scope, "read", ready) }
+    const words = made.words ?? (await this.#connection.within(scope, "read", made.ready))
+    return { collection, partition, owner, words }
   }
 
   /** The server has lost the collection, or never had it in memory: the next use makes it anew. */
   forget(site: Pick<Site, "collection">): void {
-    this.#ready.delete(site.collection)
+    this.#made.delete(site.collection)
+  }
+
+  #partitionOf(owner: string): string {
+    const known = this.#partitions.get(owner)
+    if (known !== undefined) return known
+    const [byte = 0] = createHash("sha256").update(owner).digest()
+    const partition = `p${byte % PARTITIONS}`
+    if (this.#partitions.size >= MOST_OWNERS) this.#partitions.clear()
+    this.#partitions.set(owner, partition)
+    return partition
   }
 
   /** The server's collections that are ours. */
@@ -102,7 +129,7 @@ export class Places {
 
   /** Takes a collection of the server away. */
   async dropCollection(scope: CallScope, collection: string): Promise<void> {
-    this.#ready.delete(collection)
+    this.forget({ collection })
     await this.#connection.call(scope, "write", (client, timeout) =>
       client.dropCollection({ collection_name: collection, timeout }),
     )

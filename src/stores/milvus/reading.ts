@@ -1,5 +1,4 @@
 /** Queries without a vector: by key, by filter, all of it. Every read waits until it can see what was written before (Strong). */
-import { ConsistencyLevelEnum } from "@zilliz/milvus2-sdk-node"
 import type { Filter } from "../../domain/kernel/filter/index.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { requireLive } from "../../domain/kernel/wake-ups.ts"
@@ -9,6 +8,7 @@ import type { VectorPlace } from "../../domain/memory/vector-store.ts"
 import type { Connection } from "./connection.ts"
 import { MilvusStatusError } from "./errors.ts"
 import { type Expression, ExpressionBuilder, encodeText } from "./expression.ts"
+import { decodeQuery, encodeQuery, QUERY } from "./messages.ts"
 import type { Places, Site } from "./places.ts"
 import { encodeKey, fieldsOf, type Row, toRecord } from "./rows.ts"
 
@@ -52,17 +52,8 @@ export class Reader {
     limit?: number,
   ): Promise<readonly Row[]> {
     try {
-      const answer = await this.#connection.call(scope, "read", (client, timeout) =>
-        client.query({
-          ...target(site),
-          ...wire(expression),
-          output_fields: [...fields],
-          consistency_level: ConsistencyLevelEnum.Strong,
-          ...(limit === undefined ? {} : { limit }),
-          timeout,
-        }),
-      )
-      return answer.data
+      const request = encodeQuery({ site, expression, fields }, limit)
+      return (await this.#connection.read(scope, QUERY, request, decodeQuery)).rows
     } catch (error) {
       this.noteLoss(site, error)
       throw error
@@ -178,18 +169,4 @@ function rowsAtOnce(parts: RecordParts, dimension: number): number {
 /** The condition that a row is one of these records. */
 export function keysIn(site: Site, ids: readonly string[]): string {
   return `pk in [${ids.map((id) => encodeText(encodeKey(site.owner, id))).join(",")}]`
-}
-
-/** Where a request goes. */
-export function target(site: Site) {
-  return {
-    collection_name: site.collection,
-    ...(site.partition === undefined ? {} : { partition_names: [site.partition] }),
-  }
-}
-
-/** An expression as the driver takes it. */
-export function wire(expression: Expression) {
-  const { text, values } = expression
-  return Object.keys(values).length === 0 ? { filter: text } : { filter: text, exprValues: { ...values } }
 }

@@ -113,7 +113,26 @@ export function fieldsOf(parts: RecordParts): string[] {
   ]
 }
 
-/** A row as the driver answers it. */
+/** What a row's text and metadata weigh, as it says itself. */
+export const SIZE_FIELDS = ["text_bytes", "metadata_bytes"] as const
+
+/** What to ask for where most texts fit into one field: {@link hasMoreText} tells of which that is not true. */
+export function shortFieldsOf(parts: RecordParts): string[] {
+  const [first] = TEXT_FIELDS
+  return [...fieldsOf({ ...parts, text: false }), ...(parts.text ? [first] : []), ...SIZE_FIELDS]
+}
+
+/** Whether a row's text goes on beyond its first field. */
+export function hasMoreText(row: Row): boolean {
+  return Number(row.text_bytes) > TEXT_FIELD_BYTES
+}
+
+/** What a row's text and metadata weigh; it has its {@link SIZE_FIELDS}. */
+export function weightOf(row: Row): number {
+  return Math.max(0, Number(row.text_bytes)) + Number(row.metadata_bytes)
+}
+
+/** A row as ./messages reads it. */
 export type Row = Readonly<Record<string, unknown>>
 
 /** The record in a row. */
@@ -121,10 +140,10 @@ export function toRecord(row: Row, parts: RecordParts): MemoryRecord {
   const expireMs = Number(row.expire_ms)
   return {
     id: decodeKey(String(row.pk)),
-    text: parts.text ? TEXT_FIELDS.map((name) => String(row[name] ?? "")).join("") : undefined,
+    text: parts.text ? TEXT_FIELDS.reduce((text, name) => text + String(row[name] ?? ""), "") : undefined,
     metadata: parts.metadata ? (row.metadata as JsonObject) : undefined,
-    vector: parts.vector ? Float32Array.from(row.embedding as readonly number[]) : undefined,
-    revision: BigInt(String(row.revision)),
+    vector: parts.vector ? (row.embedding as Float32Array) : undefined,
+    revision: BigInt(row.revision as number | bigint),
     createTimeMs: Number(row.create_ms),
     updateTimeMs: Number(row.update_ms),
     expireTimeMs: expireMs >= NEVER_MS ? undefined : expireMs,

@@ -1,5 +1,4 @@
 /** Ranked searches: by vector on the server, exactly or by words in the daemon. */
-import { ConsistencyLevelEnum } from "@zilliz/milvus2-sdk-node"
 import { DomainError } from "../../domain/kernel/errors.ts"
 import { compareUtf8 } from "../../domain/kernel/filter/index.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
@@ -15,9 +14,22 @@ import type { Candidate, EngineAnswer, EngineQuery } from "../../domain/memory/p
 import { partsForFilter, recordMatches, unionParts, withParts } from "../../domain/memory/record-fields.ts"
 import { similarity } from "../../domain/memory/vectors.ts"
 import type { Connection } from "./connection.ts"
+import type { Expression } from "./expression.ts"
+import { decodeSearch, encodeSearch, SEARCH } from "./messages.ts"
 import { type Places, type Site, searchParams } from "./places.ts"
-import { type Reader, target, wire } from "./reading.ts"
-import { fieldsOf, hasWords, type Row, toRecord } from "./rows.ts"
+import type { Reader } from "./reading.ts"
+import {
+  fieldsOf,
+  hasMoreText,
+  hasWords,
+  type Row,
+  SIZE_FIELDS,
+  shortFieldsOf,
+  TEXT_FIELD_BYTES,
+  toRecord,
+  weightOf,
+} from "./rows.ts"
+import type { Weights } from "./weights.ts"
 
 /** Most rows that the server answers to one search. */
 const MAX_LIMIT = 16_384
@@ -34,17 +46,25 @@ const BY_IDS = 500
 type Dense = NonNullable<EngineQuery["dense"]>
 type DenseQuery = EngineQuery & { readonly dense: Dense }
 
+interface DenseAnswer {
+  readonly candidates: readonly Candidate[]
+  /** See {@link EngineAnswer.complete}. */
+  readonly complete: boolean
+}
+
 /** Answers searches. */
 export class Searcher {
   readonly #connection: Connection
   readonly #places: Places
   readonly #reader: Reader
+  readonly #weights: Weights
   readonly #now: () => number
 
-  constructor(connection: Connection, places: Places, reader: Reader, now: () => number) {
+  constructor(connection: Connection, places: Places, reader: Reader, weights: Weights, now: () => number) {
     this.#connection = connection
     this.#places = places
     this.#reader = reader
+    this.#weights = weights
     this.#now = now
   }
 
@@ -54,19 +74,22 @@ export class Searcher {
     collection: Collection,
     queries: readonly EngineQuery[],
   ): Promise<readonly EngineAnswer[]> {
-    const dense: (readonly Candidate[])[] = queries.map(() => [])
+    const dense: (DenseAnswer | undefined)[] = []
     for (const indexes of alike(queries)) {
       const group = indexes.flatMap((i) => queries[i] ?? []) as DenseQuery[]
       const answers = await this.#dense(scope, collection, group)
       indexes.forEach((i, n) => {
-        dense[i] = answers[n] ?? []
+        dense[i] = answers[n]
       })
     }
     const answers: EngineAnswer[] = []
     for (const [i, query] of queries.entries()) {
-      const keyword =
-        query.keyword === undefined ? [] : await this.#keyword(scope, collection, query, query.keyword)
-      answers.push({ dense: dense[i] ?? [], keyword })
+      const { candidates = [], complete = false } = dense[i] ?? {}
+      if (query.keyword === undefined) answers.push({ dense: candidates, keyword: [], complete })
+      else {
+        const keyword = await this.#keyword(scope, collection, query, query.keyword)
+        answers.push({ dense: candidates, keyword })
+      }
     }
     return answers
   }
@@ -75,18 +98,39 @@ export class Searcher {
     scope: CallScope,
     collection: Collection,
     queries: readonly DenseQuery[],
-  ): Promise<readonly (readonly Candidate[])[]> {
+  ): Promise<readonly DenseAnswer[]> {
     const [first] = queries
     if (first === undefined) return []
     const site = await this.#places.ready(scope, collection)
+    const complete = await this.#isLight(scope, site, collection, queries)
+    const parts = complete ? unionParts(first.parts, first.partsIfLight ?? ID_ONLY) : first.parts
+    const wanted = queries.map((query) => ({ ...query, parts }))
     const isFlat = collection.index.kind === "FLAT"
     const found =
-      first.dense.exact && !isFlat ? undefined : await this.#indexed(scope, site, collection, queries)
-    const answers: (readonly Candidate[])[] = []
-    for (const [i, query] of queries.entries()) {
-      answers.push(found?.[i] ?? (await this.#exhaustive(scope, collection, query)))
+      first.dense.exact && !isFlat ? undefined : await this.#indexed(scope, site, collection, wanted)
+    const answers: DenseAnswer[] = []
+    for (const [i, query] of wanted.entries()) {
+      const candidates = found?.[i] ?? (await this.#exhaustive(scope, collection, query))
+      answers.push({ candidates, complete })
     }
     return answers
+  }
+
+  /** Whether what is wanted of records if they are light can be read with them. */
+  async #isLight(
+    scope: CallScope,
+    site: Site,
+    { dimension }: Collection,
+    queries: readonly DenseQuery[],
+  ): Promise<boolean> {
+    const [first] = queries
+    if (first?.partsIfLight === undefined) return false
+    const { dense, filter, partsIfLight } = first
+    // Where the daemon looks again at what comes back, more comes than is wanted.
+    const { exact } = (await this.#reader.builder(scope, site)).filter(filter)
+    if (!exact) return false
+    const vector = partsIfLight.vector ? dimension * Float32Array.BYTES_PER_ELEMENT : 0
+    return this.#weights.areLight(site.owner, queries.length * dense.limit, vector)
   }
 
   /** By the server's index; undefined in place of an answer that has fewer records than there are. */
@@ -114,8 +158,9 @@ export class Searcher {
       const lists = await this.#ask(scope, site, collection, queries, how)
       const answers = lists.map((rows) => {
         const candidates = rows.map((row) => toCandidate(row, parts, collection.metric))
+        if (exact) return candidates.sort(byScore).slice(0, limit)
         return candidates
-          .filter(({ record }) => exact || recordMatches(query.filter, record))
+          .filter(({ record }) => recordMatches(query.filter, record))
           .sort(byScore)
           .slice(0, limit)
           .map(({ record, score }) => ({ record: withParts(record, query.parts), score }))
@@ -139,34 +184,35 @@ export class Searcher {
     collection: Collection,
     queries: readonly DenseQuery[],
     how: {
-      readonly expression: Parameters<typeof wire>[0]
+      readonly expression: Expression
       readonly parts: RecordParts
       readonly asked: number
       readonly efSearch: number
     },
   ): Promise<readonly (readonly Row[])[]> {
+    let found: readonly (readonly Row[])[]
+    let heaviest = 0
+    const isShort = this.#weights.heaviest(site.owner) <= TEXT_FIELD_BYTES
+    const fields = isShort ? shortFieldsOf(how.parts) : [...fieldsOf(how.parts), ...SIZE_FIELDS]
     try {
-      const answer = await this.#connection.call(scope, "read", (client, timeout) =>
-        client.search({
-          ...target(site),
-          ...wire(how.expression),
-          anns_field: "embedding",
-          data: queries.map(({ dense }) => Array.from(dense.vector)),
-          limit: how.asked,
-          output_fields: fieldsOf(how.parts),
-          params: searchParams(collection.index, how.efSearch, how.asked),
-          consistency_level: ConsistencyLevelEnum.Strong,
-          timeout,
-        }),
-      )
-      // One query's rows come bare, several queries' as lists.
-      const results = answer.results as readonly unknown[]
-      const lists = queries.length === 1 ? [results] : results
-      return queries.map((_, i) => (lists[i] ?? []) as readonly Row[])
+      const request = encodeSearch({
+        site,
+        expression: how.expression,
+        fields,
+        vectors: queries.map(({ dense }) => dense.vector),
+        limit: how.asked,
+        params: searchParams(collection.index, how.efSearch, how.asked),
+      })
+      const { lists } = await this.#connection.read(scope, SEARCH, request, decodeSearch)
+      for (const rows of lists) for (const row of rows) heaviest = Math.max(heaviest, weightOf(row))
+      found = queries.map((_, i) => lists[i] ?? [])
     } catch (error) {
       this.#reader.noteLoss(site, error)
       throw error
     }
+    if (found.some((rows) => rows.length > 0)) this.#weights.seen(site.owner, heaviest)
+    const again = isShort && how.parts.text && found.some((rows) => rows.some(hasMoreText))
+    return again ? this.#ask(scope, site, collection, queries, how) : found
   }
 
   /** Looks at every vector that the filter lets through. */
@@ -254,11 +300,12 @@ export class Searcher {
 
 /** The indexes of queries that may share a request. */
 function alike(queries: readonly EngineQuery[]): Iterable<readonly number[]> {
+  if (queries.length === 1) return queries[0]?.dense === undefined ? [] : [[0]]
   const groups = new Map<string, number[]>()
-  queries.forEach(({ dense, filter, parts }, i) => {
+  queries.forEach(({ dense, filter, parts, partsIfLight }, i) => {
     if (dense === undefined) return
     const key = JSON.stringify(
-      [filter, parts, dense.limit, dense.exact, dense.efSearch],
+      [filter, parts, partsIfLight, dense.limit, dense.exact, dense.efSearch],
       (_, value: unknown) => (typeof value === "bigint" ? `${value}n` : value),
     )
     const group = groups.get(key)

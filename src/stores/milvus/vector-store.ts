@@ -1,6 +1,7 @@
 /** The port over one server. */
 import type { Clock } from "../../domain/kernel/clock.ts"
 import { compareUtf8, type Filter } from "../../domain/kernel/filter/index.ts"
+import { structBytes } from "../../domain/kernel/json-size.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import { type CallScope, PLATFORM_TENANT } from "../../domain/kernel/scope.ts"
 import {
@@ -20,6 +21,7 @@ import type { Places } from "./places.ts"
 import { keysIn, Reader } from "./reading.ts"
 import { COPY, fieldsOf, toRecord, toRow } from "./rows.ts"
 import { Searcher } from "./searching.ts"
+import { Weights } from "./weights.ts"
 
 /** Keys in one request, and the weight of rows in one. */
 const KEYS_AT_ONCE = 1_000
@@ -34,6 +36,7 @@ export class MilvusVectorStore implements VectorStore {
   readonly #places: Places
   readonly #clock: Clock
   readonly #reader: Reader
+  readonly #weights = new Weights()
   readonly #searcher: Searcher
 
   constructor(connection: Connection, places: Places, clock: Clock) {
@@ -41,7 +44,7 @@ export class MilvusVectorStore implements VectorStore {
     this.#places = places
     this.#clock = clock
     this.#reader = new Reader(connection, places)
-    this.#searcher = new Searcher(connection, places, this.#reader, () => clock.now())
+    this.#searcher = new Searcher(connection, places, this.#reader, this.#weights, () => clock.now())
   }
 
   async prepare(scope: CallScope, place: VectorPlace): Promise<void> {
@@ -50,6 +53,9 @@ export class MilvusVectorStore implements VectorStore {
 
   async write(scope: CallScope, place: VectorPlace, records: readonly VectorRecord[]): Promise<void> {
     const site = await this.#places.ready(scope, place)
+    for (const { text = "", metadata } of records) {
+      this.#weights.written(site.owner, Buffer.byteLength(text) + structBytes(metadata))
+    }
     for (const batch of batches(records)) {
       await this.#change(scope, site, (client, timeout) =>
         client.upsert({
