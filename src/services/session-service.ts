@@ -1,6 +1,5 @@
 /** SessionService. */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt"
-import { v7 as uuidv7 } from "uuid"
 import { checkEventText } from "../domain/event/event-json.ts"
 import { messageBatch } from "../domain/event/session-message.ts"
 import { DEFAULT_SESSION_TTL_MS, type SessionExpiry } from "../domain/event/session-model.ts"
@@ -9,6 +8,7 @@ import { invalidField } from "../domain/kernel/errors.ts"
 import { parseFilter } from "../domain/kernel/filter/index.ts"
 import type { CallScope } from "../domain/kernel/scope.ts"
 import { ByTenant } from "../domain/kernel/tenant-classes.ts"
+import { uuid7 } from "../domain/kernel/uuid7.ts"
 import {
   type ListMessagesRequest,
   MessageOrder,
@@ -43,7 +43,7 @@ export function createSessionService({ sessions, pages, defaultTtlMs }: SessionS
   return service(SessionServiceDescriptor, {
     createSession: async (req, ctx) => {
       if (req.session === undefined) throw invalidField("session", "is required")
-      const draft = sessionDraftOf(req.session, expiryOf(ctx), uuidv7)
+      const draft = sessionDraftOf(req.session, expiryOf(ctx), uuid7)
       return { session: sessionMessage(await sessions.create(ctx, draft)) }
     },
     getSession: async (req, ctx) => ({
