@@ -34,6 +34,9 @@ export interface OutboxRetry {
   readonly fault: OutboxFault
 }
 
+/** A batch that is settled. Its entries, where they are given, tell where to look for them. */
+export type SettledBatch = Pick<OutboxBatch, "topic" | "fence"> & Partial<Pick<OutboxBatch, "entries">>
+
 /** What became of a batch; an entry that is not named keeps its lease. */
 export interface OutboxSettlement {
   /** Removed. */
@@ -63,11 +66,7 @@ export interface OutboxStore {
    */
   claim(scope: CallScope, claim: OutboxClaim): Promise<OutboxBatch>
   /** Answers how many of the named entries were still under the batch's fence; to the others nothing happened. */
-  settle(
-    scope: CallScope,
-    batch: Pick<OutboxBatch, "topic" | "fence">,
-    settlement: OutboxSettlement,
-  ): Promise<number>
+  settle(scope: CallScope, batch: SettledBatch, settlement: OutboxSettlement): Promise<number>
   /** Every topic that has entries, by name. */
   status(scope: CallScope): Promise<readonly OutboxTopicStatus[]>
   /** Parked entries of a topic, or of all, oldest first. */

@@ -12,7 +12,7 @@ import {
   migrate,
   readMigrations,
 } from "./migrate.ts"
-import { ensurePartitions } from "./partitions.ts"
+import { dropOutboxDays, ensurePartitions } from "./partitions.ts"
 import type { Pool, PoolStats } from "./pool.ts"
 import type { Session } from "./session.ts"
 import { type VacuumStep, vacuumStep } from "./vacuum.ts"
@@ -35,8 +35,8 @@ export interface SqlEngine {
   /** For reads of one moment and work on what belongs to the schema. On PGlite everything else waits. Rejects with DomainError. */
   readonly asOwner: Maintenance
   /**
-   * One bounded step of upkeep, for a sweeper: makes partitions ahead of their time, and vacuums where the engine does not do that
-   * by itself.
+   * One bounded step of upkeep, for a sweeper: makes partitions ahead of their time, drops days of the outbox that are over, and
+   * vacuums where the engine does not do that by itself.
    */
   vacuum(): Promise<VacuumStep>
   /** Ends all connections after the work in flight; the embedded database is closed in order. */
@@ -76,6 +76,7 @@ export function createEngine({ database, pool, capabilities, asOwner, onClose }:
     asOwner: owned,
     vacuum: async () => {
       await ensurePartitions(database, systemScope(), Date.now())
+      await dropOutboxDays(database, systemScope(), Date.now())
       return capabilities.engine === "pglite" ? owned(vacuumStep) : { removed: 0, more: false }
     },
     close: async () => {

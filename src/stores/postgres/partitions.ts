@@ -23,8 +23,8 @@ export function ensurePartitions(
   ahead: number = PARTITIONS_AHEAD,
 ): Promise<number> {
   return repeated(database, scope, {
-    text: "select partitions_make_next($1::date, $2) as step",
-    values: [dayOf(nowMs), ahead],
+    text: "select partitions_make_next($1::timestamptz, $2) as step",
+    values: [new Date(nowMs), ahead],
   })
 }
 
@@ -42,6 +42,14 @@ export function dropExpired(
   return repeated(database, scope, {
     text: "select partitions_drop_next($1, $2::date) as step",
     values: [table, dayOf(beforeMs)],
+  })
+}
+
+/** Drops the days of the outbox that ended by `nowMs`; what is not done yet moves out of them. As {@link dropExpired}. */
+export function dropOutboxDays(database: Database, scope: CallScope, nowMs: number): Promise<number> {
+  return repeated(database, scope, {
+    text: "select outbox_drop_day($1::date) as step",
+    values: [dayOf(nowMs)],
   })
 }
 
