@@ -224,6 +224,11 @@ const retention = z
       .describe(
         "Hours a finished job stays in stores.control before stores.events.job_history takes it; 0: as soon as may be.",
       ),
+    usage_months: count(0, 1_200)
+      .default(0)
+      .describe(
+        "Whole months before this one, by the time of the event, of which each usage event is kept. Older ones leave a sum per tenant, meter and month, which GetUsage counts at the month's first instant, for no agent, user or session and without dimensions; budgets do not change. An event id is known as long as its event, or what was recorded when it was, is kept. 0: all are kept.",
+      ),
     audit_years: count(7, 100).default(7).describe("Years an audit record is kept."),
     classes: retentionClasses,
   })

@@ -25,6 +25,7 @@ const SQL_LEFT_OUT: Readonly<Record<string, string>> = {
   idempotency: "a repetition of a call from before the move is a new call",
   platform_settings: "belongs to the platform",
   audit_chains: "the end of the last day, made again from auditDay",
+  usage_ids: "made again from usageEvent",
   locks: "belong to processes that are gone",
   config_sequences: "made again from configVersion",
   config_heads: "made again from configVersion",
@@ -34,7 +35,10 @@ const SQL_LEFT_OUT: Readonly<Record<string, string>> = {
 
 /** Columns without a field, by table; `tenant` has none anywhere. */
 const SQL_COLUMNS_LEFT_OUT: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  streams: { swept_before: "what was hidden stays behind, so nothing is left to sweep" },
+  streams: {
+    category: "the beginning of the name, made again",
+    swept_before: "what was hidden stays behind, so nothing is left to sweep",
+  },
   events: { txid: "the order of items", position: "the order of items" },
   sessions: { size: "made again" },
   jobs: {

@@ -71,7 +71,7 @@ for (const { name, skip, open } of releasedEngines) {
       // Those that came later.
       assert.deepEqual(
         tables.filter((table) => table !== "partitions"),
-        ["outbox", "sagas"],
+        ["outbox", "sagas", "usage_months"],
       )
       await assertIsolation(engine.database)
     })

@@ -32,6 +32,10 @@ describe("an archive of a tenant", { timeout: 600_000 }, () => {
   before(async () => {
     source = await open("PGlite")
     await source.asOwner(insertReleasedRows)
+    await source.database.query(scope, {
+      text: "insert into usage_months values ($1, 'tokens', '2026-02-01', 12345678901234567890.5, 7, 9007199254740993)",
+      values: [RELEASED_TENANT],
+    })
     archive = await exported(sqlPlace(source), RELEASED_TENANT)
   })
   after(() => source?.close())

@@ -1,4 +1,5 @@
 import { BUDGET_STORE_OPERATIONS, USAGE_STORE_OPERATIONS } from "../../domain/billing/ports.ts"
+import { retireUsage } from "../../domain/billing/usage-retention.ts"
 import { createTokenMinter } from "../../domain/control/api-key-token.ts"
 import {
   type ApiKeyAuthenticator,
@@ -84,6 +85,15 @@ export async function controlPlane(kit: Kit, others: OtherPlanes): Promise<Contr
         run: async (scope) => {
           const removed = await budgets.sweep(scope, SWEEP_ROWS)
           return { removed, more: removed >= SWEEP_ROWS }
+        },
+      },
+      {
+        name: "usage",
+        intervalMs: 3_600_000,
+        run: async (scope) => {
+          const months = kit.config.retention.usage_months
+          const removed = await retireUsage(scope, usage, kit.clock, months, SWEEP_ROWS)
+          return { removed, more: removed > 0 }
         },
       },
       ...configs.sweepers,

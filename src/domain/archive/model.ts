@@ -21,7 +21,7 @@ const OWNED = { agentId: "text", userId: "text", sessionId: "text" } as const
 const DATED = { createTime: "time", updateTime: "time" } as const
 const SUBJECT = { subjectKind: "text", subjectId: "text" } as const
 
-/** All kinds with their fields. A change here is a new version of the format. */
+/** All kinds with their fields. A change of one is a new version of the format; a program that does not know a new one refuses it. */
 export const KINDS = {
   collection: {
     id: "text",
@@ -167,6 +167,8 @@ export const KINDS = {
     bodyHash: "bytes",
     recordTime: "time",
   },
+  // What the events of a month came to that are no longer kept.
+  usageMonth: { meter: "text", month: "text", quantity: "text", largest: "text", events: "int64" },
   usageDay: { meter: "text", ...SUBJECT, day: "text", quantity: "text" },
   budget: {
     id: "text",
@@ -286,6 +288,7 @@ export const PLANES = {
   jobs: ["job"],
   control: [
     "usageEvent",
+    "usageMonth",
     "usageDay",
     "budget",
     "reservation",

@@ -23,12 +23,19 @@ import type {
 /** Usage. */
 export interface UsageStore {
   /**
-   * Records the batch (1 to 500), all or nothing. An id that was recorded before with the same content counts as a duplicate;
+   * Records the batch (1 to 500), all or nothing. An id that was recorded before, and is not retired, with the same content counts as a duplicate;
    * with other content it is INVALID_FIELD at `events[i].event_id`. The claim of an id and its effect are one transaction.
    */
   record(scope: CallScope, events: readonly UsageEvent[]): Promise<RecordResult>
   /** By period, then by group in byte order. */
   aggregate(scope: CallScope, query: UsageQuery, page: PageRequest): Promise<Page<UsageRow>>
+  /**
+   * In the platform's scope only, for all tenants: takes events of before the month that holds `beforeMs`, at most those of one month
+   * or `limit`, and keeps their sum per tenant, meter and month, which {@link UsageStore.aggregate} counts at the month's first
+   * instant, for nobody and without dimensions. An id is forgotten when both its event and its recording lie before that month. Never takes
+   * anything of this month or later. Budgets do not change. Answers how much it took; 0 when nothing is left, or not now.
+   */
+  retire(scope: CallScope, beforeMs: number, limit: number): Promise<number>
   /** Refuses new batches with DRAINING and resolves when those that wait are recorded. */
   close(): Promise<void>
 }
@@ -78,6 +85,7 @@ export interface BudgetStore {
 export const USAGE_STORE_OPERATIONS: Operations<UsageStore> = {
   record: "write",
   aggregate: "read",
+  retire: "write",
   close: "plain",
 }
 

@@ -115,7 +115,8 @@ export const ARCHIVE_TABLES = {
     bytes: `coalesce(octet_length(j.payload), 0) + coalesce(octet_length(j.result), 0)
       + coalesce(octet_length(j.progress), 0) + coalesce(octet_length(j.error), 0)`,
   },
-  usageEvent: { name: "usage_events", order: "j.event_id" },
+  usageEvent: { name: "usage_events", order: "j.meter, j.event_time, j.event_id" },
+  usageMonth: { name: "usage_months", read: { month: "j.month::text" }, order: "j.meter, j.month" },
   usageDay: { name: "usage_days", read: { day: "j.day::text" }, order: `j.meter, ${SUBJECT}, j.day` },
   budget: { name: "budgets", order: "j.id" },
   reservation: { name: "usage_reservations", order: "j.reservation_id, j.meter" },

@@ -34,6 +34,11 @@ const BESIDE: Partial<Record<TableKind, readonly string[]>> = {
       on conflict (tenant) do update set day = excluded.day, records = excluded.records, prev_hash = excluded.prev_hash,
         head = excluded.head where c.day < excluded.day`,
   ],
+  usageEvent: [
+    `insert into usage_ids (tenant, event_id, body_hash, latest)
+      select $1, r.event_id, r.body_hash, greatest(r.event_time, r.record_time)
+      from json_populate_recordset(null::usage_events, $2::json) r on conflict do nothing`,
+  ],
   configVersion: [
     `insert into config_sequences as s (tenant, last)
       select $1, max(r.sequence) from json_populate_recordset(null::config_versions, $2::json) r

@@ -8,17 +8,23 @@ export interface FreshEvent {
   readonly hash: Uint8Array
 }
 
-// Rows are taken in the order of their keys, so that two transactions never wait for each other.
+// Rows are taken in the order of their keys, so that two transactions never wait for each other. Ids are claimed in a table of their
+// own, because what makes the partitions of events is not part of an id.
 const INSERT = `with input as (
     select * from unnest($2::text[], $3::text[], $4::numeric[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
       $9::text[], $10::bytea[])
       as e (event_id, meter, quantity, event_time, agent_id, user_id, session_id, dimensions, body_hash)
+  ), claimed as (
+    insert into keelplane.usage_ids (tenant, event_id, body_hash, latest)
+    select $1, event_id, body_hash, greatest(event_time, $11) from input order by event_id collate "C"
+    on conflict (tenant, event_id) do nothing
+    returning event_id
   ), inserted as (
     insert into keelplane.usage_events (tenant, event_id, meter, quantity, event_time, agent_id, user_id, session_id,
       dimensions, body_hash, record_time)
     select $1, event_id, meter, quantity, event_time, agent_id, user_id, session_id, dimensions::jsonb, body_hash, $11
     from input order by event_id collate "C"
-    on conflict (tenant, event_id) do nothing
+    on conflict do nothing
     returning meter, quantity, event_time, agent_id, user_id, session_id
   ), summed as (
     insert into keelplane.usage_days as d (tenant, meter, subject_kind, subject_id, day, quantity)
@@ -30,13 +36,13 @@ const INSERT = `with input as (
     order by 2, 3, 4, 5
     on conflict (tenant, meter, subject_kind, subject_id, day) do update set quantity = d.quantity + excluded.quantity
   )
-  select count(*)::int as inserted from inserted`
+  select count(*)::int as claimed from claimed`
 
-/** Inserts the events whose ids are free. Answers how many were. */
+/** Inserts events and answers how many of their ids were free: unless all are, the transaction must not be committed. */
 export async function insertUsage(tx: Tx, events: readonly FreshEvent[], now: Date): Promise<number> {
   if (events.length === 0) return 0
   const column = <T>(pick: (event: UsageEvent) => T): T[] => events.map(({ event }) => pick(event))
-  const { rows } = await tx.query<{ inserted: number }>({
+  const { rows } = await tx.query<{ claimed: number }>({
     name: "kp_usage_insert",
     text: INSERT,
     values: [
@@ -53,5 +59,5 @@ export async function insertUsage(tx: Tx, events: readonly FreshEvent[], now: Da
       now,
     ],
   })
-  return rows[0]?.inserted ?? 0
+  return rows[0]?.claimed ?? 0
 }

@@ -7,6 +7,7 @@ import { DomainError } from "../../domain/kernel/errors.ts"
 import type { CallScope } from "../../domain/kernel/scope.ts"
 import { createGroupCommit, type Outcome } from "../group-commit.ts"
 import type { Database, Tx } from "./database.ts"
+import { lockedStep } from "./partitions.ts"
 import { type FreshEvent, insertUsage } from "./usage-insert.ts"
 import { aggregateUsage } from "./usage-query.ts"
 
@@ -39,8 +40,22 @@ export function createUsageStore(deps: { readonly database: Database; readonly c
       return scope.idempotency === undefined ? group.add(scope, events) : recordAlone(deps, scope, events)
     },
     aggregate: (scope, query, page) => aggregateUsage(database, scope, query, page),
+    retire: (scope, beforeMs, limit) => retireUsage(database, scope, beforeMs, limit),
     close: () => group.close(),
   }
+}
+
+async function retireUsage(
+  database: Database,
+  scope: CallScope,
+  beforeMs: number,
+  limit: number,
+): Promise<number> {
+  const gone = await lockedStep<bigint>(database, scope, {
+    text: "select usage_retire($1::date, $2::int) as step",
+    values: [new Date(beforeMs).toISOString().slice(0, 10), limit],
+  })
+  return Number(gone ?? 0)
 }
 
 function recordAlone(
@@ -101,7 +116,7 @@ async function knownHashes(tx: Tx, batches: readonly Batch[]): Promise<Map<strin
   const ids = new Set(batches.flatMap((batch) => batch.map(({ eventId }) => eventId)))
   const { rows } = await tx.query<{ event_id: string; body_hash: Buffer }>({
     name: "kp_usage_known",
-    text: "select event_id, body_hash from keelplane.usage_events where tenant = $1 and event_id = any ($2::text[])",
+    text: "select event_id, body_hash from keelplane.usage_ids where tenant = $1 and event_id = any ($2::text[])",
     values: [tx.scope.tenant, [...ids]],
   })
   return new Map(rows.map((row) => [row.event_id, row.body_hash]))

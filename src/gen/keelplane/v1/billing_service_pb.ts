@@ -1300,8 +1300,8 @@ export const UsageReservationStateSchema: GenEnum<UsageReservationState> = /*@__
  */
 export const BillingService: GenService<{
   /**
-   * Records usage, all of the batch or nothing. An event id counts once for ever: a repetition with the same content is a
-   * duplicate, one with other content is INVALID_ARGUMENT. Recording is never refused because of a budget: the usage has happened.
+   * Records usage, all of the batch or nothing. An event id counts once as long as usage is kept, by default for ever: a repetition
+   * with the same content is a duplicate, one with other content is INVALID_ARGUMENT. Recording is never refused because of a budget: the usage has happened.
    *
    * @generated from rpc keelplane.v1.BillingService.RecordUsage
    */
@@ -1311,7 +1311,9 @@ export const BillingService: GenService<{
     output: typeof RecordUsageResponseSchema;
   },
   /**
-   * Aggregates usage by time and dimension, from the events themselves: late events are in as soon as they are recorded.
+   * Aggregates usage by time and dimension, from the events themselves: late events are in as soon as they are recorded. Of months that
+   * `retention.usage_months` has taken there is one sum per meter, counted at the month's first instant: without agent, user, session
+   * and dimensions, and with no part in UNIQUE_COUNT.
    *
    * @generated from rpc keelplane.v1.BillingService.GetUsage
    */
