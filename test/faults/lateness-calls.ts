@@ -21,16 +21,30 @@ export type TimedCalls = Readonly<Record<string, TimedCall>>
 const target = { case: "vector" as const, value: vector() }
 const text = (value: string) => ({ case: "text", value }) as const
 
-/** Of memory and control. */
-export const RECORDS: TimedCalls = {
+const recordsOf = (collectionId: string): TimedCalls => ({
   GetRecords: (channel, id, options) =>
-    channel.stub(MemoryService).getRecords({ collectionId: COLLECTION, ids: [id] }, options),
+    channel.stub(MemoryService).getRecords({ collectionId, ids: [id] }, options),
   UpsertRecords: (channel, id, options) =>
+    channel.stub(MemoryService).upsertRecords({ collectionId, records: [{ id, vector: vector() }] }, options),
+  Search: (channel, _, options) =>
+    channel.stub(MemoryService).search({ collectionId, query: { target } }, options),
+})
+
+/** Of memory. */
+export const RECORDS: TimedCalls = recordsOf(COLLECTION)
+
+/** The collection that a vector store has alone. */
+export const DIRECT = "direct"
+
+/** Of it. */
+export const DIRECT_RECORDS: TimedCalls = {
+  ...recordsOf(DIRECT),
+  ListRecords: (channel, _, options) =>
+    channel.stub(MemoryService).listRecords({ collectionId: DIRECT }, options),
+  DeleteRecords: (channel, id, options) =>
     channel
       .stub(MemoryService)
-      .upsertRecords({ collectionId: COLLECTION, records: [{ id, vector: vector() }] }, options),
-  Search: (channel, _, options) =>
-    channel.stub(MemoryService).search({ collectionId: COLLECTION, query: { target } }, options),
+      .deleteRecords({ collectionId: DIRECT, selection: { case: "ids", value: { ids: [id] } } }, options),
 }
 
 /** Of what only an SQL database has. */

@@ -8,22 +8,35 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { after, describe, it } from "node:test"
-import { MemoryService } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
+import { MemoryService, StorageMode } from "../../src/gen/keelplane/v1/memory_service_pb.ts"
 import { ringPorts, ringSkip } from "../engines/cassandra.ts"
 import { cassandraJars, java } from "../engines/cassandra-install.ts"
 import { startNode } from "../engines/cassandra-node.ts"
+import { milvusLite } from "../engines/milvus.ts"
+import { milvusLiteTool } from "../engines/milvus-install.ts"
 import { ask, ownServerSkip as sqlSkip, startPostgres } from "../engines/postgres.ts"
 import { ownServerSkip as redisSkip } from "../engines/redis.ts"
 import { type Daemon, startDaemon } from "../support/daemon.ts"
 import { CallError, type Channel } from "../support/grpc-client.ts"
 import { pathOf } from "../support/tools.ts"
 import { until } from "../support/until.ts"
-import { COLLECTION } from "./callers.ts"
-import { byNewKeys, CACHE, CONTROL, EVENTS, RECORDS, type TimedCalls } from "./lateness-calls.ts"
+import { COLLECTION, vector } from "./callers.ts"
+import {
+  byNewKeys,
+  CACHE,
+  CONTROL,
+  DIRECT,
+  DIRECT_RECORDS,
+  EVENTS,
+  RECORDS,
+  type TimedCalls,
+} from "./lateness-calls.ts"
+import { MilvusProcess } from "./milvus-process.ts"
 import { signalAll } from "./network.ts"
 import { RedisProcess } from "./redis-process.ts"
 import { keepReport, type LateRow, lateTable } from "./report.ts"
 
+const lite = await milvusLiteTool()
 const DEADLINES_MS = [100, 500] as const
 const ROUNDS = 6
 /** The promise is 50 ms; the rest is what busy machines add. */
@@ -46,6 +59,8 @@ interface Engine {
   readonly name: string
   readonly skip: string | false
   readonly calls: TimedCalls
+  /** What the calls need, made before the first of them. */
+  prepare?(channel: Channel): Promise<void>
   /** More calls, made on a daemon whose stores answer. */
   more?(channel: Channel): Promise<TimedCalls>
   start(): Promise<Server>
@@ -81,6 +96,13 @@ const ENGINES: readonly Engine[] = [
     start: startCassandra,
   },
   {
+    name: "Milvus",
+    skip: milvusLite.skip,
+    calls: DIRECT_RECORDS,
+    start: startMilvus,
+    prepare: makeDirect,
+  },
+  {
     name: "Redis",
     skip: redisSkip,
     calls: CACHE,
@@ -95,6 +117,25 @@ const ENGINES: readonly Engine[] = [
     },
   },
 ]
+
+async function startMilvus(): Promise<Server> {
+  const server = await MilvusProcess.start(pathOf(lite))
+  return {
+    env: { KEELPLANE_STORES__VECTORS__URL: `milvus://127.0.0.1:${server.port}` },
+    pids: () => [server.pid],
+    stop: () => server.remove(),
+  }
+}
+
+/** The first use makes the server's collection, which takes longer than other calls may. */
+async function makeDirect(channel: Channel): Promise<void> {
+  const memory = channel.stub(MemoryService)
+  await memory.createCollection({
+    collection: { id: DIRECT, dimension: 3, storageMode: StorageMode.DIRECT },
+  })
+  const records = [{ id: "first", vector: vector() }]
+  await memory.upsertRecords({ collectionId: DIRECT, records }, { timeoutMs: 120_000 })
+}
 
 async function startCassandra(): Promise<Server> {
   const folder = mkdtempSync(join(tmpdir(), "keelplane-late-"))
@@ -133,7 +174,7 @@ for (const engine of ENGINES) {
       const server = await engine.start()
       t.after(() => server.stop())
       // A breaker would answer before the deadline, and nothing would be measured.
-      const stores = ["MEMORY", "EVENTS", "CONTROL", "CACHE"]
+      const stores = ["MEMORY", "EVENTS", "CONTROL", "CACHE", "VECTORS"]
       const unbroken = stores.map((store) => [`KEELPLANE_STORES__${store}__BREAKER__ENABLED`, "false"])
       const env = { ...server.env, ...Object.fromEntries(unbroken) }
       const daemon = await startDaemon({ env, readyTimeoutMs: 180_000 })
@@ -141,6 +182,7 @@ for (const engine of ENGINES) {
       const channel = daemon.channel()
       t.after(() => channel.close())
       await channel.stub(MemoryService).createCollection({ collection: { id: COLLECTION, dimension: 3 } })
+      await engine.prepare?.(channel)
       await all(engine.calls, channel, "before", {})
       const calls = { ...engine.calls, ...(await engine.more?.(channel)) }
       const frozen = server.pids()
